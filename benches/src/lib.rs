@@ -1,0 +1,1 @@
+//! Benchmarks: criterion, the two-node bench, reports.

@@ -1,0 +1,2 @@
+//! The CNI plugin `weft-cni`.
+fn main() {}

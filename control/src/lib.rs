@@ -1,0 +1,1 @@
+//! What router, command line and CNI plugin say to each other over the control socket.

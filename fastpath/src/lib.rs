@@ -1,0 +1,1 @@
+//! The packet engine: MAC table, encapsulate and decapsulate, cut and join, verdicts (pure).

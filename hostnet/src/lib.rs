@@ -1,0 +1,1 @@
+//! The kernel: TAP, UDP batch sockets, netlink, namespaces.

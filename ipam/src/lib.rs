@@ -1,0 +1,1 @@
+//! The ring: a CRDT of address ranges and its allocator (pure).

@@ -1,0 +1,1 @@
+//! Peers, links and gossip as a state machine (pure).
