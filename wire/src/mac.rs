@@ -124,12 +124,21 @@ mod tests {
         assert!(!Mac::ZERO.is_unicast());
         assert!("01:80:c2:00:00:0e".parse::<Mac>().unwrap().is_link_local());
         assert!(!"01:80:c2:00:00:10".parse::<Mac>().unwrap().is_link_local());
-        assert_eq!(Mac::local([0xff, 1, 2, 3, 4, 5]).to_string(), "fe:01:02:03:04:05");
+        assert_eq!(
+            Mac::local([0xff, 1, 2, 3, 4, 5]).to_string(),
+            "fe:01:02:03:04:05"
+        );
     }
 
     #[test]
     fn near_misses_are_refused() {
-        for text in ["", "02:42:ac:11:00", "02:42:ac:11:00:02:03", "+2:42:ac:11:00:02", "0242ac110002"] {
+        for text in [
+            "",
+            "02:42:ac:11:00",
+            "02:42:ac:11:00:02:03",
+            "+2:42:ac:11:00:02",
+            "0242ac110002",
+        ] {
             assert!(text.parse::<Mac>().is_err(), "{text:?}");
         }
     }

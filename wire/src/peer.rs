@@ -110,8 +110,14 @@ impl FromStr for PeerName {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let good = (1..=Self::MAX_LEN).contains(&text.len())
             && text.as_bytes()[0].is_ascii_alphanumeric()
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-        if good { Ok(Self(text.to_owned())) } else { Err(ParsePeerNameError(text.chars().take(80).collect())) }
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if good {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ParsePeerNameError(text.chars().take(80).collect()))
+        }
     }
 }
 

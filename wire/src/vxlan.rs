@@ -66,7 +66,11 @@ impl TryFrom<u32> for Vni {
     type Error = ParseVniError;
 
     fn try_from(number: u32) -> Result<Self, Self::Error> {
-        if number <= Self::MAX { Ok(Self(number)) } else { Err(ParseVniError(number.to_string())) }
+        if number <= Self::MAX {
+            Ok(Self(number))
+        } else {
+            Err(ParseVniError(number.to_string()))
+        }
     }
 }
 
@@ -74,7 +78,9 @@ impl FromStr for Vni {
     type Err = ParseVniError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number: u32 = text.parse().map_err(|_| ParseVniError(format!("{text:?}")))?;
+        let number: u32 = text
+            .parse()
+            .map_err(|_| ParseVniError(format!("{text:?}")))?;
         number.try_into()
     }
 }

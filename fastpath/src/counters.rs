@@ -1,0 +1,166 @@
+//! Counters of a worker and of a link. Each is written by few threads and read by the status page,
+//! so relaxed atomics do.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
+        /// Why a frame or datagram went no further. Each reason has a counter, shown in
+        /// `weft status` and in the metrics under its label.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(usize)]
+        pub enum DropReason { $($(#[$doc])* $name,)* }
+
+        impl DropReason {
+            /// All reasons, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The reason in the metrics.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// A frame from the TAP shorter than an Ethernet header.
+    TapRunt = "tap_runt",
+    /// The kernel's offload header does not fit its frame, or asks for what was not offered.
+    TapBadOffload = "tap_bad_offload",
+    /// A source address that is a group's, or all zero.
+    TapBadSource = "tap_bad_source",
+    /// Spanning tree, LLDP and other frames that never leave their link (IEEE 802.1Q table 8-1).
+    LinkLocal = "link_local",
+    /// The destination sits on this node's bridge, which has delivered the frame already.
+    SamePort = "same_port",
+    /// No peer to send to.
+    NoPeer = "no_peer",
+    /// Larger than the link takes.
+    TooBig = "too_big",
+    /// The underlay socket refused the datagram for the moment (ENOBUFS, EAGAIN).
+    UnderlayBusy = "underlay_busy",
+    /// The underlay refused the datagram as too long (EMSGSIZE).
+    UnderlayTooBig = "underlay_too_big",
+    /// The underlay has no way to the peer, or another send error.
+    UnderlayError = "underlay_error",
+    /// A datagram too short for its VXLAN header.
+    VxlanTruncated = "vxlan_truncated",
+    /// A datagram that is not VXLAN: its I flag is clear.
+    VxlanNoVni = "vxlan_no_vni",
+    /// A datagram of another virtual network.
+    VxlanForeignVni = "vxlan_foreign_vni",
+    /// A datagram from an address that is no peer's.
+    UnknownSource = "unknown_source",
+    /// A decapsulated frame shorter than an Ethernet header.
+    PeerRunt = "peer_runt",
+    /// A decapsulated frame whose source address is a group's, or all zero.
+    PeerBadSource = "peer_bad_source",
+    /// The TAP refused the frame (it is down, or the kernel had no memory).
+    TapRefused = "tap_refused",
+}
+
+/// A worker's counters.
+#[derive(Debug, Default)]
+pub struct Counters {
+    drops: [AtomicU64; DropReason::ALL.len()],
+    /// Frames read from the TAP, a super-frame counting once.
+    pub tap_rx_frames: AtomicU64,
+    /// Frames written to the TAP, a joined one counting once.
+    pub tap_tx_frames: AtomicU64,
+    /// Datagrams sent.
+    pub tx_datagrams: AtomicU64,
+    /// System calls that sent them.
+    pub tx_trains: AtomicU64,
+    /// Datagrams received.
+    pub rx_datagrams: AtomicU64,
+    /// Frames that went to all peers: broadcast, multicast, unknown unicast.
+    pub flooded: AtomicU64,
+    /// Frames whose checksum was completed here.
+    pub checksums_completed: AtomicU64,
+    /// Datagrams whose inner checksum a peer's kernel had left partial.
+    pub partial_checksums: AtomicU64,
+    /// Datagrams whose inner checksum is wrong; passed on unjoined, for the receiver to judge.
+    pub bad_checksums: AtomicU64,
+}
+
+impl Counters {
+    /// Counts `frames` that went no further.
+    pub fn drop(&self, reason: DropReason, frames: u64) {
+        self.drops[reason as usize].fetch_add(frames, Relaxed);
+    }
+
+    /// Frames dropped for a reason so far.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize].load(Relaxed)
+    }
+
+    /// Every counter with its name; drops are named `drop_` and their label.
+    pub fn each(&self, mut see: impl FnMut(&str, Option<DropReason>, u64)) {
+        for (name, counter) in [
+            ("tap_rx_frames", &self.tap_rx_frames),
+            ("tap_tx_frames", &self.tap_tx_frames),
+            ("tx_datagrams", &self.tx_datagrams),
+            ("tx_trains", &self.tx_trains),
+            ("rx_datagrams", &self.rx_datagrams),
+            ("flooded", &self.flooded),
+            ("checksums_completed", &self.checksums_completed),
+            ("partial_checksums", &self.partial_checksums),
+            ("bad_checksums", &self.bad_checksums),
+        ] {
+            see(name, None, counter.load(Relaxed));
+        }
+        for &reason in DropReason::ALL {
+            see(reason.label(), Some(reason), self.dropped(reason));
+        }
+    }
+}
+
+/// Adds to a counter that only this thread writes, or that may lose nothing but exactness.
+pub(crate) fn add(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Relaxed);
+}
+
+/// What crossed one link, counted in frames of the inner network.
+#[derive(Debug, Default)]
+pub struct LinkCounters {
+    tx_frames: AtomicU64,
+    tx_bytes: AtomicU64,
+    rx_frames: AtomicU64,
+    rx_bytes: AtomicU64,
+}
+
+/// A reading of [`LinkCounters`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkTotals {
+    /// Frames sent.
+    pub tx_frames: u64,
+    /// Bytes of these frames, Ethernet header included.
+    pub tx_bytes: u64,
+    /// Frames received.
+    pub rx_frames: u64,
+    /// Bytes of these frames, Ethernet header included.
+    pub rx_bytes: u64,
+}
+
+impl LinkCounters {
+    pub(crate) fn sent(&self, frames: u64, bytes: u64) {
+        add(&self.tx_frames, frames);
+        add(&self.tx_bytes, bytes);
+    }
+
+    pub(crate) fn received(&self, frames: u64, bytes: u64) {
+        add(&self.rx_frames, frames);
+        add(&self.rx_bytes, bytes);
+    }
+
+    /// The counts so far.
+    pub fn totals(&self) -> LinkTotals {
+        LinkTotals {
+            tx_frames: self.tx_frames.load(Relaxed),
+            tx_bytes: self.tx_bytes.load(Relaxed),
+            rx_frames: self.rx_frames.load(Relaxed),
+            rx_bytes: self.rx_bytes.load(Relaxed),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! From the TAP to the underlay.
+
+use wire::{Mac, checksum, flow, vxlan};
+
+use crate::counters::{Counters, DropReason, add};
+use crate::cut::SuperFrame;
+use crate::forwarding::{Forwarding, Link, Slot};
+use crate::mac_table::{MacCache, MacTable, Port};
+use crate::train::{Outbox, TrainLimits, TrainSink};
+use crate::vnet::{GsoType, VnetHdr};
+
+/// One worker's side towards the underlay.
+#[derive(Debug)]
+pub struct Egress {
+    outbox: Outbox,
+    cache: MacCache,
+    sockets: usize,
+    header: [u8; vxlan::HEADER_LEN],
+    now: u32,
+}
+
+impl Egress {
+    /// An engine that spreads flows over `sockets` sending sockets (at least one).
+    pub fn new(sockets: usize, limits: TrainLimits) -> Self {
+        Self {
+            outbox: Outbox::new(limits),
+            cache: MacCache::new(),
+            sockets: sockets.max(1),
+            header: [0; vxlan::HEADER_LEN],
+            now: 0,
+        }
+    }
+
+    /// Begins a batch at `now`, seconds on the clock that the MAC table ages by.
+    pub fn begin(&mut self, forwarding: &Forwarding, macs: &MacTable, now: u32) {
+        self.cache.refresh(macs, now);
+        self.header = vxlan::header(forwarding.vni());
+        self.now = now;
+    }
+
+    /// Takes one read from the TAP: a [`VnetHdr`] and a frame, which is completed in place.
+    pub fn frame(
+        &mut self,
+        read: &mut [u8],
+        forwarding: &Forwarding,
+        macs: &MacTable,
+        counters: &Counters,
+        sink: &mut impl TrainSink,
+    ) {
+        add(&counters.tap_rx_frames, 1);
+        if let Err(reason) = self.switch(read, forwarding, macs, counters, sink) {
+            counters.drop(reason, 1);
+        }
+    }
+
+    /// Ends the batch: everything still held is sent.
+    pub fn flush(&mut self, sink: &mut impl TrainSink) {
+        self.outbox.flush(sink);
+    }
+
+    fn switch(
+        &mut self,
+        read: &mut [u8],
+        forwarding: &Forwarding,
+        macs: &MacTable,
+        counters: &Counters,
+        sink: &mut impl TrainSink,
+    ) -> Result<(), DropReason> {
+        let Some((header, _)) = VnetHdr::parse(read) else {
+            return Err(DropReason::TapBadOffload);
+        };
+        let frame = &mut read[VnetHdr::LEN..];
+        let Some(&[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, _, _]) = frame.first_chunk()
+        else {
+            return Err(DropReason::TapRunt);
+        };
+        let (dst, src) = (Mac([d0, d1, d2, d3, d4, d5]), Mac([s0, s1, s2, s3, s4, s5]));
+        if !src.is_unicast() {
+            return Err(DropReason::TapBadSource);
+        }
+        self.cache.learn(macs, src, Port::Local, self.now);
+        if dst.is_link_local() {
+            return Err(DropReason::LinkLocal);
+        }
+
+        let known = if dst.is_unicast() {
+            self.cache.lookup(macs, dst)
+        } else {
+            None
+        };
+        if known == Some(Port::Local) {
+            return Err(DropReason::SamePort);
+        }
+        if header.gso == GsoType::None && header.needs_csum {
+            let (start, offset) = (
+                usize::from(header.csum_start),
+                usize::from(header.csum_offset),
+            );
+            if !checksum::complete(frame, start, offset) {
+                return Err(DropReason::TapBadOffload);
+            }
+            add(&counters.checksums_completed, 1);
+        }
+        let outgoing = match header.gso {
+            GsoType::None => Outgoing::Whole(frame),
+            _ => SuperFrame::new(&header, frame)
+                .map(Outgoing::Cut)
+                .ok_or(DropReason::TapBadOffload)?,
+        };
+        let socket = flow::hash(frame) as usize % self.sockets;
+
+        if let Some(Port::Link(slot)) = known
+            && let Some(link) = forwarding.link(slot)
+        {
+            return self.encapsulate(&outgoing, (slot, socket), link, sink);
+        }
+        if forwarding.flood().is_empty() {
+            return Err(DropReason::NoPeer);
+        }
+        add(&counters.flooded, 1);
+        let mut result = Ok(());
+        for &slot in forwarding.flood() {
+            let link = forwarding
+                .link(slot)
+                .expect("flood lists only slots that have a link");
+            // One link that is too narrow does not keep the frame from the others.
+            if let Err(reason) = self.encapsulate(&outgoing, (slot, socket), link, sink) {
+                result = Err(reason);
+            }
+        }
+        result
+    }
+
+    fn encapsulate(
+        &mut self,
+        outgoing: &Outgoing<'_>,
+        key: (Slot, usize),
+        link: &Link,
+        sink: &mut impl TrainSink,
+    ) -> Result<(), DropReason> {
+        let longest = usize::from(link.mtu) + wire::ethernet::HEADER_LEN;
+        let (count, bytes) = match outgoing {
+            Outgoing::Whole(frame) => {
+                if frame.len() > longest {
+                    return Err(DropReason::TooBig);
+                }
+                let room = self.room(key, link, frame.len(), sink);
+                room.copy_from_slice(frame);
+                (1, frame.len())
+            }
+            Outgoing::Cut(whole) => {
+                if whole.len(0) > longest {
+                    return Err(DropReason::TooBig);
+                }
+                for i in 0..whole.count() {
+                    whole.write(i, self.room(key, link, whole.len(i), sink));
+                }
+                (whole.count(), whole.total_len())
+            }
+        };
+        link.counters.sent(count as u64, bytes as u64);
+        Ok(())
+    }
+
+    /// Room for a frame behind its encapsulation.
+    fn room(
+        &mut self,
+        key: (Slot, usize),
+        link: &Link,
+        len: usize,
+        sink: &mut impl TrainSink,
+    ) -> &mut [u8] {
+        let room = self
+            .outbox
+            .reserve(key, link.endpoint, vxlan::HEADER_LEN + len, sink);
+        let (header, frame) = room.split_at_mut(vxlan::HEADER_LEN);
+        header.copy_from_slice(&self.header);
+        frame
+    }
+}
+
+/// A frame on its way out.
+#[derive(Debug)]
+enum Outgoing<'a> {
+    /// One that fits as it is.
+    Whole(&'a [u8]),
+    /// One to be cut.
+    Cut(SuperFrame<'a>),
+}

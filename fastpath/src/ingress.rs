@@ -1,0 +1,128 @@
+//! From the underlay to the TAP.
+
+use std::net::SocketAddr;
+
+use wire::Mac;
+use wire::vxlan::{self, VxlanError};
+
+use crate::counters::{Counters, DropReason, add};
+use crate::forwarding::{Forwarding, Slot};
+use crate::join::Joiner;
+use crate::mac_table::{MacCache, MacTable, Port};
+use crate::vnet::VnetHdr;
+
+/// One receive: a datagram, or with `UDP_GRO` a run of equal ones.
+#[derive(Debug, Clone, Copy)]
+pub struct Datagram<'a> {
+    /// The bytes received.
+    pub bytes: &'a [u8],
+    /// Bytes of each datagram but the last, which may be shorter; 0 if there is just one.
+    pub segment: usize,
+    /// Who sent it.
+    pub source: SocketAddr,
+}
+
+/// Takes frames for the TAP.
+pub trait FrameSink {
+    /// Writes one frame, given in parts: the [`VnetHdr`] first. At most [`crate::MAX_PARTS`]
+    /// parts. Failures are the sink's to count.
+    fn deliver(&mut self, parts: &[&[u8]]);
+}
+
+/// One worker's side towards the TAP.
+#[derive(Debug, Default)]
+pub struct Ingress {
+    cache: MacCache,
+    /// Whether the TAP takes frames with work left undone. Without it each datagram is written
+    /// by itself, and sums that a peer left partial are completed here.
+    offloads: bool,
+    /// Whether that goes for runs of UDP datagrams too.
+    udp_offload: bool,
+}
+
+impl Ingress {
+    /// An engine for a TAP that takes joined TCP (`offloads`) and UDP (`udp_offload`) frames.
+    pub fn new(offloads: bool, udp_offload: bool) -> Self {
+        Self {
+            cache: MacCache::new(),
+            offloads,
+            udp_offload: offloads && udp_offload,
+        }
+    }
+
+    /// Takes a batch of receives at `now` (seconds on the MAC table's clock) and delivers every
+    /// frame in it before it returns.
+    pub fn batch<'a>(
+        &mut self,
+        received: impl IntoIterator<Item = Datagram<'a>>,
+        forwarding: &Forwarding,
+        macs: &MacTable,
+        counters: &Counters,
+        now: u32,
+        sink: &mut impl FrameSink,
+    ) {
+        self.cache.refresh(macs, now);
+        let mut joiner = Joiner::new(self.offloads, self.udp_offload);
+        for run in received {
+            let segment = if run.segment == 0 {
+                run.bytes.len().max(1)
+            } else {
+                run.segment
+            };
+            let (mut frames, mut bytes) = (0, 0);
+            let Some(slot) = forwarding.source(run.source.ip()) else {
+                counters.drop(
+                    DropReason::UnknownSource,
+                    run.bytes.chunks(segment).len() as u64,
+                );
+                continue;
+            };
+            for datagram in run.bytes.chunks(segment) {
+                match self.open(datagram, slot, forwarding, macs, now) {
+                    Ok(frame) => {
+                        frames += 1;
+                        bytes += frame.len() as u64;
+                        joiner.push(frame, counters, sink);
+                    }
+                    Err(reason) => counters.drop(reason, 1),
+                }
+            }
+            add(&counters.rx_datagrams, frames);
+            if let Some(link) = forwarding.link(slot) {
+                link.counters.received(frames, bytes);
+            }
+        }
+        joiner.flush(counters, sink);
+    }
+
+    fn open<'a>(
+        &mut self,
+        datagram: &'a [u8],
+        slot: Slot,
+        forwarding: &Forwarding,
+        macs: &MacTable,
+        now: u32,
+    ) -> Result<&'a [u8], DropReason> {
+        let (vni, frame) = vxlan::parse(datagram).map_err(|error| match error {
+            VxlanError::Truncated(_) => DropReason::VxlanTruncated,
+            VxlanError::NoVni(_) => DropReason::VxlanNoVni,
+        })?;
+        if vni != forwarding.vni() {
+            return Err(DropReason::VxlanForeignVni);
+        }
+        let Some(&[_, _, _, _, _, _, s0, s1, s2, s3, s4, s5, _, _]) = frame.first_chunk() else {
+            return Err(DropReason::PeerRunt);
+        };
+        let src = Mac([s0, s1, s2, s3, s4, s5]);
+        if !src.is_unicast() {
+            return Err(DropReason::PeerBadSource);
+        }
+        self.cache.learn(macs, src, Port::Link(slot), now);
+        Ok(frame)
+    }
+}
+
+/// The header of a frame with nothing left undone.
+pub(crate) fn plain_header() -> [u8; VnetHdr::LEN] {
+    VnetHdr::PLAIN.bytes()
+}

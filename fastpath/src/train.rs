@@ -1,0 +1,159 @@
+//! Trains: runs of datagrams to one endpoint, all equally long but for the last, which one
+//! `sendmsg` with `UDP_SEGMENT` can send.
+//!
+//! A train may carry segments of several super-frames and of several flows. Frames of one flow go
+//! through one socket, thus into one train after the other, and keep their order.
+
+use std::net::SocketAddr;
+
+use crate::forwarding::Slot;
+
+/// What the socket can take in one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrainLimits {
+    /// Datagrams: 64 is the limit of older kernels (`UDP_MAX_SEGMENTS`).
+    pub segments: usize,
+    /// Bytes: the payload of the largest UDP datagram over IPv4, 65,535 - 20 - 8.
+    pub bytes: usize,
+}
+
+impl Default for TrainLimits {
+    fn default() -> Self {
+        Self {
+            segments: 64,
+            bytes: 65_507,
+        }
+    }
+}
+
+/// A run of datagrams to send.
+#[derive(Debug, Clone, Copy)]
+pub struct Train<'a> {
+    /// The link it goes out on.
+    pub slot: Slot,
+    /// Where to.
+    pub endpoint: SocketAddr,
+    /// Which of the sending sockets to use: the flow's hash modulo their number.
+    pub socket: usize,
+    /// Bytes of each datagram but the last, which may be shorter.
+    pub segment: usize,
+    /// Number of datagrams, at least one.
+    pub count: usize,
+    /// The datagrams, one after the other.
+    pub bytes: &'a [u8],
+}
+
+/// Takes trains. Failures are the sink's to count.
+pub trait TrainSink {
+    /// Sends a train, or drops it and counts.
+    fn send(&mut self, train: Train<'_>);
+}
+
+/// Trains being put together, one for each link and socket in use.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    open: Vec<OpenTrain>,
+    /// Indices of those that are not empty, in the order in which they were begun.
+    begun: Vec<usize>,
+    limits: TrainLimits,
+}
+
+#[derive(Debug)]
+struct OpenTrain {
+    key: (Slot, usize),
+    endpoint: SocketAddr,
+    segment: usize,
+    count: usize,
+    len: usize,
+    /// The last datagram was shorter: nothing may follow it.
+    closed: bool,
+    buffer: Box<[u8]>,
+}
+
+/// Trains open at once. A key that meets another in its place sends that one's train first.
+const OPEN: usize = 64;
+
+impl Outbox {
+    pub(crate) fn new(limits: TrainLimits) -> Self {
+        let limits = TrainLimits {
+            segments: limits.segments.max(1),
+            bytes: limits.bytes.clamp(1, BUFFER),
+        };
+        let open = (0..OPEN)
+            .map(|_| OpenTrain {
+                key: (0, 0),
+                endpoint: SocketAddr::from(([0, 0, 0, 0], 0)),
+                segment: 0,
+                count: 0,
+                len: 0,
+                closed: false,
+                // Zeroed memory that is not touched costs no page.
+                buffer: vec![0; BUFFER].into_boxed_slice(),
+            })
+            .collect();
+        Self {
+            open,
+            begun: Vec::with_capacity(OPEN),
+            limits,
+        }
+    }
+
+    /// Room for a datagram of `len` bytes, which the caller fills, to go to `endpoint`.
+    pub(crate) fn reserve(
+        &mut self,
+        (slot, socket): (Slot, usize),
+        endpoint: SocketAddr,
+        len: usize,
+        sink: &mut impl TrainSink,
+    ) -> &mut [u8] {
+        let index = (usize::from(slot).wrapping_mul(17) + socket) % OPEN;
+        let train = &mut self.open[index];
+        let fits = train.key == (slot, socket)
+            && train.endpoint == endpoint
+            && !train.closed
+            && len <= train.segment
+            && train.count < self.limits.segments
+            && train.len + len <= self.limits.bytes;
+        if train.count > 0 && !fits {
+            train.depart(sink);
+            self.begun.retain(|&begun| begun != index);
+        }
+        if train.count == 0 {
+            self.begun.push(index);
+            train.key = (slot, socket);
+            train.endpoint = endpoint;
+            train.segment = len;
+            train.closed = false;
+        }
+        train.closed = len < train.segment;
+        train.count += 1;
+        let from = train.len;
+        train.len += len;
+        &mut train.buffer[from..train.len]
+    }
+
+    /// Sends all that was begun.
+    pub(crate) fn flush(&mut self, sink: &mut impl TrainSink) {
+        for index in self.begun.drain(..) {
+            self.open[index].depart(sink);
+        }
+    }
+}
+
+impl OpenTrain {
+    fn depart(&mut self, sink: &mut impl TrainSink) {
+        sink.send(Train {
+            slot: self.key.0,
+            endpoint: self.endpoint,
+            socket: self.key.1,
+            segment: self.segment,
+            count: self.count,
+            bytes: &self.buffer[..self.len],
+        });
+        self.count = 0;
+        self.len = 0;
+    }
+}
+
+/// A datagram's most and a train's most.
+const BUFFER: usize = 65_535;

@@ -1,0 +1,12 @@
+//! The engine from outside: reads from a TAP in, trains out; received runs in, frames out.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that meets what it does not expect fails, wherever that is"
+)]
+
+mod allocation;
+mod frames;
+mod offload;
+mod switching;
