@@ -36,7 +36,7 @@ drop_reasons! {
     SamePort = "same_port",
     /// No peer to send to.
     NoPeer = "no_peer",
-    /// Larger than the link takes.
+    /// Longer than the link takes, and not to be fragmented: the sender was told, if it may be.
     TooBig = "too_big",
     /// The underlay socket refused the datagram for the moment (ENOBUFS, EAGAIN).
     UnderlayBusy = "underlay_busy",
@@ -76,6 +76,8 @@ pub struct Counters {
     pub rx_datagrams: AtomicU64,
     /// Frames that went to all peers: broadcast, multicast, unknown unicast.
     pub flooded: AtomicU64,
+    /// Senders that were told that their packet is too big for its link.
+    pub too_big_reports: AtomicU64,
     /// Frames whose checksum was completed here.
     pub checksums_completed: AtomicU64,
     /// Datagrams whose inner checksum a peer's kernel had left partial.
@@ -104,6 +106,7 @@ impl Counters {
             ("tx_trains", &self.tx_trains),
             ("rx_datagrams", &self.rx_datagrams),
             ("flooded", &self.flooded),
+            ("too_big_reports", &self.too_big_reports),
             ("checksums_completed", &self.checksums_completed),
             ("partial_checksums", &self.partial_checksums),
             ("bad_checksums", &self.bad_checksums),

@@ -5,7 +5,9 @@ use wire::{Mac, checksum, flow, vxlan};
 use crate::counters::{Counters, DropReason, add};
 use crate::cut::SuperFrame;
 use crate::forwarding::{Forwarding, Link, Slot};
+use crate::ingress::{FrameSink, plain_header};
 use crate::mac_table::{MacCache, MacTable, Port};
+use crate::too_big::{Fragments, report};
 use crate::train::{Outbox, TrainLimits, TrainSink};
 use crate::vnet::{GsoType, VnetHdr};
 
@@ -17,7 +19,13 @@ pub struct Egress {
     sockets: usize,
     header: [u8; vxlan::HEADER_LEN],
     now: u32,
+    /// Reports of packets too big that may still be sent within this second.
+    reports: u32,
 }
+
+/// Reports of packets too big in a second. A flow needs one; more are an attack, or a sender that
+/// does not listen (RFC 1812 §4.3.2.8).
+const REPORTS: u32 = 100;
 
 impl Egress {
     /// An engine that spreads flows over `sockets` sending sockets (at least one).
@@ -28,6 +36,7 @@ impl Egress {
             sockets: sockets.max(1),
             header: [0; vxlan::HEADER_LEN],
             now: 0,
+            reports: REPORTS,
         }
     }
 
@@ -35,10 +44,14 @@ impl Egress {
     pub fn begin(&mut self, forwarding: &Forwarding, macs: &MacTable, now: u32) {
         self.cache.refresh(macs, now);
         self.header = vxlan::header(forwarding.vni());
+        if now != self.now {
+            self.reports = REPORTS;
+        }
         self.now = now;
     }
 
-    /// Takes one read from the TAP: a [`VnetHdr`] and a frame, which is completed in place.
+    /// Takes one read from the TAP: a [`VnetHdr`] and a frame, which is completed in place. What
+    /// there is to answer its sender goes to `tap`.
     pub fn frame(
         &mut self,
         read: &mut [u8],
@@ -46,9 +59,10 @@ impl Egress {
         macs: &MacTable,
         counters: &Counters,
         sink: &mut impl TrainSink,
+        tap: &mut impl FrameSink,
     ) {
         add(&counters.tap_rx_frames, 1);
-        if let Err(reason) = self.switch(read, forwarding, macs, counters, sink) {
+        if let Err(reason) = self.switch(read, forwarding, macs, counters, sink, tap) {
             counters.drop(reason, 1);
         }
     }
@@ -65,6 +79,7 @@ impl Egress {
         macs: &MacTable,
         counters: &Counters,
         sink: &mut impl TrainSink,
+        tap: &mut impl FrameSink,
     ) -> Result<(), DropReason> {
         let Some((header, _)) = VnetHdr::parse(read) else {
             return Err(DropReason::TapBadOffload);
@@ -112,7 +127,17 @@ impl Egress {
         if let Some(Port::Link(slot)) = known
             && let Some(link) = forwarding.link(slot)
         {
-            return self.encapsulate(&outgoing, (slot, socket), link, sink);
+            let result = self.encapsulate(&outgoing, (slot, socket), link, sink);
+            if result == Err(DropReason::TooBig)
+                && let Some(own) = forwarding.own()
+                && self.reports > 0
+                && let Some(reply) = report(frame, link.mtu, own)
+            {
+                self.reports -= 1;
+                add(&counters.too_big_reports, 1);
+                tap.deliver(&[&plain_header(), &reply]);
+            }
+            return result;
         }
         if forwarding.flood().is_empty() {
             return Err(DropReason::NoPeer);
@@ -140,10 +165,17 @@ impl Egress {
     ) -> Result<(), DropReason> {
         let longest = usize::from(link.mtu) + wire::ethernet::HEADER_LEN;
         let (count, bytes) = match outgoing {
-            Outgoing::Whole(frame) => {
-                if frame.len() > longest {
-                    return Err(DropReason::TooBig);
+            Outgoing::Whole(frame) if frame.len() > longest => {
+                let fragments = Fragments::new(frame, link.mtu).ok_or(DropReason::TooBig)?;
+                let mut bytes = 0;
+                for i in 0..fragments.count() {
+                    let len = fragments.len(i);
+                    fragments.write(i, self.room(key, link, len, sink));
+                    bytes += len;
                 }
+                (fragments.count(), bytes)
+            }
+            Outgoing::Whole(frame) => {
                 let room = self.room(key, link, frame.len(), sink);
                 room.copy_from_slice(frame);
                 (1, frame.len())

@@ -9,6 +9,7 @@ use foldhash::fast::FixedState;
 use wire::Vni;
 
 use crate::counters::LinkCounters;
+use crate::too_big::OwnAddress;
 
 /// Number of a link, stable for as long as the link lives. Learned MACs point at it.
 pub type Slot = u16;
@@ -40,19 +41,25 @@ pub struct Forwarding {
     links: Vec<Option<Link>>,
     flood: Vec<Slot>,
     by_source: HashMap<IpAddr, Slot, FixedState>,
+    own: Option<OwnAddress>,
 }
 
 impl Forwarding {
-    /// A snapshot with these links, each at its slot.
+    /// A snapshot with these links, each at its slot; `own` is the overlay's own address.
     ///
     /// Of two links to one address the one with the lower slot is taken for the sender of what
     /// arrives from there: a VXLAN datagram's source port is its flow's hash and tells nothing.
-    pub fn new(vni: Vni, links: impl IntoIterator<Item = (Slot, Link)>) -> Self {
+    pub fn new(
+        vni: Vni,
+        own: Option<OwnAddress>,
+        links: impl IntoIterator<Item = (Slot, Link)>,
+    ) -> Self {
         let mut snapshot = Self {
             vni,
             links: Vec::new(),
             flood: Vec::new(),
             by_source: HashMap::default(),
+            own,
         };
         for (slot, link) in links {
             let index = usize::from(slot);
@@ -76,6 +83,11 @@ impl Forwarding {
     /// The virtual network that frames belong to.
     pub fn vni(&self) -> Vni {
         self.vni
+    }
+
+    /// Who tells a pod that its packet is too big; nobody, before the bridge has an address.
+    pub fn own(&self) -> Option<&OwnAddress> {
+        self.own.as_ref()
     }
 
     /// The link at a slot, if it still lives.

@@ -19,6 +19,7 @@ mod forwarding;
 mod ingress;
 mod join;
 mod mac_table;
+mod too_big;
 mod train;
 mod vnet;
 
@@ -28,5 +29,6 @@ pub use forwarding::{Encapsulation, Forwarding, Link, Slot};
 pub use ingress::{Datagram, FrameSink, Ingress};
 pub use join::MAX_PARTS;
 pub use mac_table::{MacCache, MacEntry, MacTable, Port};
+pub use too_big::OwnAddress;
 pub use train::{Train, TrainLimits, TrainSink};
 pub use vnet::{GsoType, VnetHdr};

@@ -38,7 +38,7 @@ fn a_known_flow_allocates_nothing() {
         source: endpoint(1),
     };
 
-    let mut nowhere = Nowhere(0);
+    let (mut nowhere, mut tap) = (Nowhere(0), Nowhere(0));
     let count = allocation_counter::measure(|| {
         for _ in 0..100 {
             let Node {
@@ -50,13 +50,21 @@ fn a_known_flow_allocates_nothing() {
                 ..
             } = &mut a;
             egress.begin(forwarding, macs, *now);
-            egress.frame(&mut bulk, forwarding, macs, counters, &mut nowhere);
+            egress.frame(
+                &mut bulk,
+                forwarding,
+                macs,
+                counters,
+                &mut nowhere,
+                &mut tap,
+            );
             egress.frame(
                 &mut small.clone()[..],
                 forwarding,
                 macs,
                 counters,
                 &mut nowhere,
+                &mut tap,
             );
             egress.flush(&mut nowhere);
             let Node {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fastpath::{
     Counters, Datagram, Egress, Encapsulation, Forwarding, FrameSink, GsoType, Ingress, Link,
-    LinkCounters, MacTable, Slot, Train, TrainLimits, TrainSink, VnetHdr,
+    LinkCounters, MacTable, OwnAddress, Slot, Train, TrainLimits, TrainSink, VnetHdr,
 };
 use pnet_packet::ip::IpNextHeaderProtocols;
 use pnet_packet::ipv4::MutableIpv4Packet;
@@ -16,6 +16,12 @@ use wire::{Mac, Vni, checksum};
 
 pub(crate) const POD_A: Mac = Mac([0x02, 0, 0, 0, 0, 0x0a]);
 pub(crate) const POD_B: Mac = Mac([0x02, 0, 0, 0, 0, 0x0b]);
+
+/// The overlay's own address on the node under test.
+pub(crate) const OWN: OwnAddress = OwnAddress {
+    mac: Mac([0x02, 0, 0, 0, 0, 1]),
+    v4: Some(std::net::Ipv4Addr::new(10, 32, 0, 1)),
+};
 
 pub(crate) fn endpoint(n: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, n], 6784))
@@ -32,7 +38,7 @@ pub(crate) fn forwarding(mtu: u16, peers: &[u8]) -> Forwarding {
         };
         (Slot::try_from(slot).unwrap(), link)
     });
-    Forwarding::new(Vni::DEFAULT, links)
+    Forwarding::new(Vni::DEFAULT, Some(OWN), links)
 }
 
 /// What a train was, kept.
@@ -80,6 +86,8 @@ pub(crate) struct Node {
     pub(crate) counters: Counters,
     pub(crate) forwarding: Forwarding,
     pub(crate) now: u32,
+    /// What the egress side answered the pods.
+    pub(crate) answers: Tap,
 }
 
 impl Node {
@@ -91,6 +99,7 @@ impl Node {
             counters: Counters::default(),
             forwarding,
             now: 1,
+            answers: Tap::default(),
         }
     }
 
@@ -104,9 +113,17 @@ impl Node {
                 forwarding,
                 macs,
                 counters,
+                answers,
                 ..
             } = self;
-            egress.frame(&mut read, forwarding, macs, counters, &mut underlay);
+            egress.frame(
+                &mut read,
+                forwarding,
+                macs,
+                counters,
+                &mut underlay,
+                answers,
+            );
         }
         self.egress.flush(&mut underlay);
         underlay.0

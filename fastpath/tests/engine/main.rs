@@ -10,3 +10,4 @@ mod allocation;
 mod frames;
 mod offload;
 mod switching;
+mod too_big;

@@ -147,7 +147,7 @@ fn a_longer_frame_than_the_link_takes_still_reaches_the_wider_ones() {
     let narrow = forwarding(1400, &[1]);
     let mut links = vec![(0, narrow.link(0).unwrap().clone())];
     links.push((1, forwarding(1450, &[2]).link(0).unwrap().clone()));
-    let mut node = Node::new(fastpath::Forwarding::new(wire::Vni::DEFAULT, links));
+    let mut node = Node::new(fastpath::Forwarding::new(wire::Vni::DEFAULT, None, links));
     let frame = ethernet(Mac::BROADCAST, POD_A, 0x0800, &[0; 1450]);
     let sent = node.read_tap([read(VnetHdr::PLAIN, &frame)]);
     assert_eq!(
