@@ -1,2 +1,7 @@
-//! The CNI plugin `weft-cni`.
-fn main() {}
+//! The CNI plugin `weft-cni` as a program of its own.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cni_shim::process_main()
+}

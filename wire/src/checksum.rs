@@ -28,24 +28,30 @@ const STEP: usize = 64;
 pub fn sum(initial: u64, bytes: &[u8]) -> u64 {
     // In host byte order and as wide as the machine adds; RFC 1071 §2 shows that the order of the
     // bytes and the width make no difference once the result is folded and swapped.
+    let mut total = 0;
     let (steps, rest) = bytes.as_chunks::<STEP>();
-    let mut lanes = [0u64; STEP / 4];
-    for step in steps {
-        let (words, _) = step.as_chunks::<4>();
-        for (lane, word) in lanes.iter_mut().zip(words) {
-            // 32-bit words leave room for 2^32 additions to each lane.
-            *lane += u64::from(u32::from_ne_bytes(*word));
+    if !steps.is_empty() {
+        let mut lanes = [0u64; STEP / 4];
+        for step in steps {
+            let (words, _) = step.as_chunks::<4>();
+            for (lane, word) in lanes.iter_mut().zip(words) {
+                // 32-bit words leave room for 2^32 additions to each lane.
+                *lane += u64::from(u32::from_ne_bytes(*word));
+            }
         }
+        total = lanes.into_iter().fold(0, add);
     }
-    let total = lanes.into_iter().fold(0, add);
-
     let (words, rest) = rest.as_chunks::<8>();
-    let total = words
-        .iter()
-        .fold(total, |total, word| add(total, u64::from_ne_bytes(*word)));
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    let total = add(total, u64::from_ne_bytes(last));
+    for word in words {
+        total = add(total, u64::from_ne_bytes(*word));
+    }
+    let (words, rest) = rest.as_chunks::<2>();
+    for word in words {
+        total = add(total, u64::from(u16::from_ne_bytes(*word)));
+    }
+    if let [last] = rest {
+        total = add(total, u64::from(u16::from_ne_bytes([*last, 0])));
+    }
     add(initial, u64::from(u16::from_be(fold(total))))
 }
 

@@ -1,0 +1,177 @@
+//! The packet engine without the kernel around it: frames from a TAP into trains, trains into
+//! frames for a TAP.
+
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use fastpath::{
+    Counters, Datagram, Egress, Encapsulation, Forwarding, FrameSink, GsoType, Ingress, Link,
+    LinkCounters, MacTable, Port, Train, TrainLimits, TrainSink, VnetHdr,
+};
+use wire::{Mac, Vni, checksum, ethernet};
+
+const HERE: Mac = Mac([2, 0, 0, 0, 0, 7]);
+const THERE: Mac = Mac([2, 0, 0, 0, 0, 9]);
+const MTU: u16 = 1450;
+/// TCP payload of a full segment: the MTU less 20 and 20.
+const MSS: u16 = 1410;
+const HEADERS: usize = 54;
+
+fn peer() -> SocketAddr {
+    SocketAddr::from(([192, 168, 77, 2], 6784))
+}
+
+fn forwarding() -> Forwarding {
+    let link = Link {
+        endpoint: peer(),
+        encapsulation: Encapsulation::Vxlan,
+        mtu: MTU,
+        counters: Arc::new(LinkCounters::default()),
+    };
+    Forwarding::new(Vni::DEFAULT, None, [(0, link)])
+}
+
+/// What a TAP with offloads hands over: an offload header and a TCP frame of `payload` bytes, its
+/// checksum left to the device.
+fn tap_read(payload: usize) -> Vec<u8> {
+    let len = u16::try_from(40 + payload).expect("benches use frames of at most 64 KB");
+    let header = VnetHdr {
+        needs_csum: true,
+        gso: if payload > usize::from(MSS) {
+            GsoType::TcpV4
+        } else {
+            GsoType::None
+        },
+        ecn: false,
+        hdr_len: 54,
+        gso_size: if payload > usize::from(MSS) { MSS } else { 0 },
+        csum_start: 34,
+        csum_offset: 16,
+    };
+    let mut read = header.bytes().to_vec();
+    read.extend(ethernet::header(THERE, HERE, ethernet::ETHERTYPE_IPV4));
+    let mut ip = [
+        0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 32, 0, 7, 10, 40, 0, 9,
+    ];
+    ip[2..4].copy_from_slice(&len.to_be_bytes());
+    let sum = checksum::checksum(&ip);
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    read.extend(ip);
+    let mut tcp = [
+        0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x10, 1, 0, 0, 0, 0, 0,
+    ];
+    let pseudo = checksum::pseudo_header_v4(
+        [10, 32, 0, 7].into(),
+        [10, 40, 0, 9].into(),
+        checksum::PROTOCOL_TCP,
+        len - 20,
+    );
+    tcp[16..18].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+    read.extend(tcp);
+    read.extend((0..=250u8).cycle().take(payload));
+    read
+}
+
+/// Keeps the last train.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    segment: usize,
+}
+
+impl TrainSink for Kept {
+    fn send(&mut self, train: Train<'_>) {
+        self.bytes = train.bytes.to_vec();
+        self.segment = train.segment;
+    }
+}
+
+/// Drops everything, as fast as a kernel that takes no time.
+struct Gone;
+
+impl TrainSink for Gone {
+    fn send(&mut self, train: Train<'_>) {
+        black_box(train.bytes);
+    }
+}
+
+impl FrameSink for Gone {
+    fn deliver(&mut self, parts: &[&[u8]]) {
+        black_box(parts);
+    }
+}
+
+fn egress(c: &mut Criterion) {
+    let (forwarding, macs, counters) = (forwarding(), MacTable::new(1000), Counters::default());
+    macs.learn(THERE, Port::Link(0), 0);
+    let mut engine = Egress::new(1, TrainLimits::default());
+    let mut group = c.benchmark_group("egress");
+    for (name, payload) in [
+        ("64 B", 10),
+        ("full frame", usize::from(MSS)),
+        ("60 KB cut", 42 * 1410),
+    ] {
+        let read = tap_read(payload);
+        group.throughput(Throughput::Bytes((read.len() - VnetHdr::LEN) as u64));
+        group.bench_function(name, |b| {
+            b.iter_batched_ref(
+                || read.clone(),
+                |read| {
+                    engine.begin(&forwarding, &macs, 0);
+                    engine.frame(read, &forwarding, &macs, &counters, &mut Gone, &mut Gone);
+                    engine.flush(&mut Gone);
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+fn ingress(c: &mut Criterion) {
+    let (forwarding, macs, counters) = (forwarding(), MacTable::new(1000), Counters::default());
+    macs.learn(THERE, Port::Link(0), 0);
+    let mut group = c.benchmark_group("ingress");
+    for (name, payload) in [
+        ("64 B", 10),
+        ("full frame", usize::from(MSS)),
+        ("60 KB join", 42 * 1410),
+    ] {
+        // What egress sends is what the other side's ingress receives.
+        let mut kept = Kept::default();
+        let mut engine = Egress::new(1, TrainLimits::default());
+        engine.begin(&forwarding, &macs, 0);
+        engine.frame(
+            &mut tap_read(payload),
+            &forwarding,
+            &macs,
+            &counters,
+            &mut kept,
+            &mut Gone,
+        );
+        engine.flush(&mut kept);
+        assert!(
+            kept.bytes.len() > payload + HEADERS,
+            "the engine dropped the frame"
+        );
+
+        let mut engine = Ingress::new(true, true);
+        let received = Datagram {
+            bytes: &kept.bytes,
+            segment: kept.segment,
+            source: peer(),
+        };
+        group.throughput(Throughput::Bytes(kept.bytes.len() as u64));
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                engine.batch([received], &forwarding, &macs, &counters, 0, &mut Gone);
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, egress, ingress);
+criterion_main!(benches);

@@ -1,1 +1,0 @@
-//! Benchmarks: criterion, the two-node bench, reports.

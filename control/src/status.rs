@@ -1,0 +1,223 @@
+//! What a node knows about itself, for people, machines and the metrics page.
+//!
+//! Counters are totals since the router started. Sizes of address pools saturate at `u64::MAX`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use wire::{Mac, PeerId, PeerName};
+
+/// Answer to `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the router's software.
+    pub version: String,
+    /// The node itself.
+    pub node: NodeStatus,
+    /// The overlay as this node forms it.
+    pub overlay: OverlayStatus,
+    /// Every peer and VTEP that is known, by name.
+    #[serde(default)]
+    pub peers: Vec<PeerStatus>,
+    /// The MAC table.
+    #[serde(default)]
+    pub macs: Vec<MacStatus>,
+    /// The address pool.
+    pub ipam: IpamStatus,
+    /// Frames, bytes and drops by reason.
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
+    /// What an operator should look at; empty when all is well.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}
+
+/// The node itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The name that an operator gave, or the host's.
+    pub name: PeerName,
+    /// The identity that follows from the node's key.
+    pub id: PeerId,
+    /// When the router started, in seconds since 1970-01-01 UTC.
+    pub started_unix: u64,
+    /// Where peers reach this node's data path.
+    #[serde(default)]
+    pub underlay: Vec<SocketAddr>,
+    /// Where this node accepts control connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<SocketAddr>,
+    /// Path of the control socket.
+    pub socket: String,
+    /// Directory of the state that survives a restart.
+    pub state_dir: String,
+}
+
+/// The overlay as this node forms it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverlayStatus {
+    /// Name of the bridge.
+    pub bridge: String,
+    /// The bridge's address.
+    pub bridge_mac: Mac,
+    /// The node's own addresses on the bridge: the pods' gateways.
+    #[serde(default)]
+    pub bridge_addresses: Vec<IpNet>,
+    /// Name of the TAP port.
+    pub tap: String,
+    /// Number of TAP queues, and so of workers.
+    pub queues: usize,
+    /// The pods' MTU, in bytes of IP packet.
+    pub mtu: u16,
+    /// The underlay's MTU, in bytes of IP packet.
+    pub underlay_mtu: u16,
+    /// VXLAN network identifier, 24 bits.
+    pub vni: u32,
+    /// UDP port of the data path.
+    pub vxlan_port: u16,
+    /// Kernel features in use (`gso`, `gro`, `tso4`, ..).
+    #[serde(default)]
+    pub offloads: Vec<String>,
+    /// Whether frames are sealed on the underlay.
+    pub encrypted: bool,
+}
+
+/// A link to a peer or to a foreign VTEP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// The peer's name; for a VTEP, or while the name is unknown, the address as it was given.
+    pub name: String,
+    /// The peer's identity; none for a VTEP, or before the first contact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<PeerId>,
+    /// Whether it speaks weft or only VXLAN.
+    pub kind: PeerKind,
+    /// Where its data path is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+    /// The other end of the control connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<SocketAddr>,
+    /// Whether frames are sent to it.
+    pub state: PeerState,
+    /// Why it is not up, or what is remarkable though it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How long it has been in this state, in seconds.
+    pub since_secs: u64,
+    /// How frames travel.
+    pub encapsulation: Encapsulation,
+    /// Largest inner IP packet that the link carries, in bytes.
+    pub mtu: u16,
+    /// Smoothed round-trip time, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_us: Option<u64>,
+    /// Frames sent.
+    pub tx_frames: u64,
+    /// Frames received.
+    pub rx_frames: u64,
+    /// Bytes of inner frames sent.
+    pub tx_bytes: u64,
+    /// Bytes of inner frames received.
+    pub rx_bytes: u64,
+}
+
+/// What is at the other end of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerKind {
+    /// Another weft router.
+    Peer,
+    /// Something that speaks VXLAN, such as the Linux kernel (`--vtep`).
+    Vtep,
+}
+
+/// Whether a link carries frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerState {
+    /// Not up yet; being tried.
+    Connecting,
+    /// Was tried or was up, and does not answer.
+    Down,
+    /// Frames are sent.
+    Up,
+}
+
+/// How frames travel over a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Encapsulation {
+    /// RFC 7348.
+    Vxlan,
+}
+
+/// One entry of the MAC table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MacStatus {
+    /// The station's address.
+    pub mac: Mac,
+    /// `local`, or the name of the peer behind which the station is.
+    pub port: String,
+    /// Time since the last frame from it, in seconds.
+    pub age_secs: u64,
+}
+
+/// The address pool, as this node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IpamStatus {
+    /// The whole range of the overlay.
+    pub range: IpNet,
+    /// Whether this node can hand out an address now.
+    pub ready: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The peers among which the range was first split.
+    #[serde(default)]
+    pub seeds: Vec<PeerName>,
+    /// The parts of the range that this node owns.
+    #[serde(default)]
+    pub owned: Vec<OwnedRange>,
+    /// Addresses of this node's parts that are in use.
+    pub used: u64,
+    /// Addresses of this node's parts that are free.
+    pub free: u64,
+    /// Who holds what on this node.
+    #[serde(default)]
+    pub allocations: Vec<AllocationStatus>,
+}
+
+/// A part of the range that this node owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnedRange {
+    /// First and last address (`10.32.0.0-10.37.85.84`).
+    pub range: String,
+    /// Number of addresses.
+    pub size: u64,
+}
+
+/// An address in use on this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocationStatus {
+    /// The runtime's identifier; the router's own addresses have a name with a colon.
+    pub container_id: String,
+    /// Name of the interface inside the container.
+    pub ifname: String,
+    /// The address with the prefix length of the range.
+    pub address: IpNet,
+}
+
+/// Something that an operator should look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// What kind of trouble, in one stable word.
+    pub name: String,
+    /// What it is about and what to do.
+    pub message: String,
+    /// Since when, in seconds since 1970-01-01 UTC.
+    pub since: u64,
+}

@@ -1,0 +1,34 @@
+//! Socket calls on raw addresses and integer options.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::libc;
+
+use crate::sockaddr::SockAddr;
+
+/// Binds a socket to an address of any family.
+pub(crate) fn bind(fd: BorrowedFd<'_>, address: &SockAddr) -> io::Result<()> {
+    let pointer = address.bytes().as_ptr().cast::<libc::sockaddr>();
+    // SAFETY: pointer and length describe the initialised bytes of `address`, which the kernel only
+    // reads; it copies them before it looks at them, so that alignment does not matter.
+    let result = unsafe { libc::bind(fd.as_raw_fd(), pointer, address.len()) };
+    super::check(result).map(drop)
+}
+
+/// Sets an option whose value is an int.
+pub(crate) fn set_option(
+    fd: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    let pointer = std::ptr::from_ref(&value).cast::<libc::c_void>();
+    // SAFETY: pointer and length describe the int `value`, which the kernel only reads.
+    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, pointer, INT_LEN) };
+    super::check(result).map(drop)
+}
+
+/// Length of an int as the kernel wants it.
+#[expect(clippy::cast_possible_truncation, reason = "an int has 4 bytes")]
+const INT_LEN: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
