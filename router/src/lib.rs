@@ -1,1 +1,20 @@
-//! The daemon and command line weft.
+//! The router `weft run` and the command line around it.
+//!
+//! Where all crates meet: `mesh` says which peers there are, `ipam` which addresses, `fastpath`
+//! carries the frames, `hostnet` speaks to the kernel. The split of the workspace goes on in here:
+//! [`switch`] and [`status`] are pure, [`io`] touches the world, [`daemon`] ties them together.
+
+pub mod attachments;
+pub mod cli;
+pub mod daemon;
+pub mod host;
+pub mod http;
+pub mod identity;
+pub mod io;
+pub mod lab;
+pub mod lock;
+pub mod node;
+pub mod preflight;
+pub mod settings;
+pub mod status;
+pub mod switch;

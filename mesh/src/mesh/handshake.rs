@@ -1,0 +1,374 @@
+//! From an open connection to one in use.
+//!
+//! ```text
+//! smaller identity                       larger identity
+//!        | -------------- Hello ------------->  |   both at once
+//!        | <------------- Hello --------------  |
+//!        | <------------- Ready --------------  |   "I take you on"
+//!        | ------------- Welcome ------------>  |   "this one is in use"
+//! ```
+//!
+//! Either side may refuse instead, and says why. Only the smaller identity puts a connection into
+//! use, so that two dials that cross end in one connection, the same on both sides.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use wire::PeerId;
+
+use super::{LinkChange, Mesh, Output, Timer};
+use crate::condition::ConditionKind;
+use crate::connection::{ConnId, Connection, Phase};
+use crate::hello::Hello;
+use crate::message::Message;
+use crate::peer::{Peer, PeerState};
+use crate::refusal::{Refusal, RefusalCode};
+
+/// What is wrong with an introduction, and what to tell the operator of it.
+struct Objection {
+    refusal: Refusal,
+    condition: Option<(ConditionKind, String)>,
+}
+
+impl Objection {
+    fn new(code: RefusalCode, text: &str) -> Self {
+        Self {
+            refusal: Refusal::new(code, text),
+            condition: None,
+        }
+    }
+
+    fn about(mut self, kind: ConditionKind, subject: &impl ToString) -> Self {
+        self.condition = Some((kind, subject.to_string()));
+        self
+    }
+}
+
+impl Mesh {
+    pub(super) fn accepted(&mut self, conn: ConnId, remote: SocketAddr, now: Duration) {
+        self.counters.accepted += 1;
+        let limits = &self.config.limits;
+        let refusal = if self.left {
+            Some(Refusal::new(
+                RefusalCode::Leaving,
+                "this node has left the network",
+            ))
+        } else if self.handshakes >= limits.handshakes
+            || self.connections.len() >= limits.connections
+        {
+            self.counters.refused_busy += 1;
+            Some(Refusal::new(
+                RefusalCode::Busy,
+                "too many connections, try again later",
+            ))
+        } else {
+            None
+        };
+        self.introduce(conn);
+        if let Some(refusal) = refusal {
+            // It never enters the table: nothing but these outputs is left of it.
+            return self.end(conn, &refusal, now);
+        }
+        self.connections
+            .insert(conn, Connection::new(Phase::Hello, None, Some(remote), now));
+        self.handshakes += 1;
+        self.timers
+            .set(Timer::Connection(conn), now + self.config.timing.handshake);
+    }
+
+    /// The other side has introduced itself.
+    pub(super) fn hello(&mut self, conn: ConnId, hello: Box<Hello>, now: Duration) {
+        let Some(remote) = self.connections.get(&conn).and_then(|c| c.remote) else {
+            return;
+        };
+        if let Err(objection) = self.judge(&hello, remote, now) {
+            if objection.refusal.code == RefusalCode::Myself {
+                self.met_myself(conn, now);
+            }
+            return self.object(conn, objection, now);
+        }
+        let id = hello.id;
+        if matches!(conn, ConnId::Dialled(_)) && self.is_connected(id, hello.run) {
+            // Two addresses of one node. A node that lost its connection would not know this.
+            self.attempt_succeeded(conn, id, now);
+            let text = format!("already connected to {}", hello.name);
+            return self.end(conn, &Refusal::new(RefusalCode::Replaced, &text), now);
+        }
+        let i_choose = self.config.me.id < id;
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.pending.insert(conn);
+        }
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.hello = Some(hello);
+            connection.phase = if i_choose {
+                Phase::Ready
+            } else {
+                Phase::Welcome
+            };
+        }
+        if !i_choose {
+            self.send(conn, &Message::Ready);
+        }
+    }
+
+    /// The other side takes this node on; being the smaller, this one decides.
+    pub(super) fn ready(&mut self, conn: ConnId, now: Duration) {
+        let Some(connection) = self.connections.get(&conn) else {
+            return;
+        };
+        let (Some(hello), Some(remote)) = (connection.hello.clone(), connection.remote) else {
+            return;
+        };
+        // Another node of that name may have come first since the introduction.
+        if let Err(objection) = self.judge(&hello, remote, now) {
+            return self.object(conn, objection, now);
+        }
+        self.send(conn, &Message::Welcome);
+        self.establish(conn, now);
+    }
+
+    /// Takes a connection into use.
+    pub(super) fn establish(&mut self, conn: ConnId, now: Duration) {
+        let Some(connection) = self.connections.get_mut(&conn) else {
+            return;
+        };
+        let (Some(hello), Some(remote)) = (connection.hello.clone(), connection.remote) else {
+            return;
+        };
+        let id = hello.id;
+        if !self.peers.contains_key(&id) && !self.make_room(now) {
+            self.counters.refused_busy += 1;
+            let refusal = Refusal::new(RefusalCode::Busy, "the table of peers is full");
+            return self.end(conn, &refusal, now);
+        }
+        let Some(connection) = self.connections.get_mut(&conn) else {
+            return;
+        };
+        connection.phase = Phase::Established;
+        connection.since = now;
+        connection.hear(now, &self.config.timing);
+        // At a moment of its own, so that the pings of many connections are spread.
+        connection.next_ping = now + self.rng.up_to(self.config.timing.ping);
+        if matches!(conn, ConnId::Accepted(_)) {
+            self.handshakes -= 1;
+        }
+        self.counters.established += 1;
+        self.schedule_attention(conn);
+        self.attempt_succeeded(conn, id, now);
+        self.supersede(&hello, now);
+        self.adopt(conn, &hello, remote, now);
+    }
+
+    /// Makes the connection its peer's, and the link one that is up.
+    fn adopt(&mut self, conn: ConnId, hello: &Hello, remote: SocketAddr, now: Duration) {
+        let id = hello.id;
+        let is_new = !self.peers.contains_key(&id);
+        let peer = self
+            .peers
+            .entry(id)
+            .or_insert_with(|| Peer::new(hello.name.clone(), hello.run, now));
+        // What was learned from others has been told to the others by them.
+        let news = is_new || peer.run != hello.run;
+        let was_down = peer.state == PeerState::Down;
+        let mut endpoint = remote;
+        endpoint.set_port(hello.vxlan_port);
+        let changed = peer.state != PeerState::Up
+            || peer.endpoint != Some(endpoint)
+            || peer
+                .hello
+                .as_ref()
+                .is_none_or(|old| (&old.name, old.mtu) != (&hello.name, hello.mtu));
+        let replaced = peer.control.replace(conn);
+        peer.pending.remove(&conn);
+        peer.name = hello.name.clone();
+        peer.run = hello.run;
+        peer.hello = Some(Box::new(hello.clone()));
+        peer.endpoint = Some(endpoint);
+        peer.known = now;
+        peer.dialling.failure = None;
+        peer.enter(PeerState::Up, None, now);
+        if let Some(address) = control_address(conn, remote, hello) {
+            let (_, evicted) = peer.learn_address(address, self.config.limits.addresses, now);
+            self.counters.addresses_evicted += u64::from(evicted);
+        }
+        self.departed.clear(id);
+        self.timers.cancel(&Timer::Peer(id));
+        self.timers
+            .cancel(&Timer::Dial(crate::dial::Candidate::Peer(id)));
+        if let Some(old) = replaced {
+            self.counters.replaced += 1;
+            let refusal = Refusal::new(RefusalCode::Replaced, "replaced by a newer connection");
+            self.end(old, &refusal, now);
+        }
+        let name = hello.name.clone();
+        if changed {
+            let up = LinkChange::Up {
+                id,
+                name: name.clone(),
+                endpoint,
+                mtu: hello.mtu,
+            };
+            self.outputs.push_back(Output::Link(up));
+        }
+        self.outputs.push_back(Output::Connected { id, name });
+        self.tell_all_peers(conn);
+        if news {
+            self.announce(id);
+        }
+        if was_down {
+            self.retry_all_down(now);
+        }
+    }
+
+    /// The other side refuses this node, or says why it ends the connection.
+    pub(super) fn refused(&mut self, conn: ConnId, refusal: &Refusal, now: Duration) {
+        let Some(connection) = self.connections.get(&conn) else {
+            return;
+        };
+        if refusal.code == RefusalCode::Leaving {
+            return self.told_to_leave(conn, now);
+        }
+        let remote = connection
+            .remote
+            .map_or_else(String::new, |remote| remote.to_string());
+        if connection.phase != Phase::Established {
+            self.counters.refused_by_peer += 1;
+        }
+        let me = &self.config.me;
+        let about = match refusal.code {
+            RefusalCode::Name => Some((ConditionKind::DuplicateName, me.name.to_string())),
+            RefusalCode::Identity => Some((ConditionKind::DuplicateIdentity, me.id.to_string())),
+            RefusalCode::Network => Some((ConditionKind::OtherNetwork, remote.clone())),
+            RefusalCode::Version => Some((ConditionKind::OtherVersion, remote.clone())),
+            RefusalCode::Myself
+            | RefusalCode::Busy
+            | RefusalCode::Malformed
+            | RefusalCode::Replaced
+            | RefusalCode::Silent
+            | RefusalCode::Leaving
+            | RefusalCode::Other(_) => None,
+        };
+        if let Some((kind, subject)) = about {
+            let message = format!("{remote} refuses this node: {refusal}");
+            self.raise(kind, subject, message, now);
+        }
+        let reason = format!("refused by {remote}: {refusal}");
+        self.outputs.push_back(Output::Close {
+            conn,
+            reason: reason.clone(),
+        });
+        self.gone(conn, &reason, refusal.code.is_lasting(), now);
+    }
+
+    /// Whether the node may be taken on.
+    fn judge(&mut self, hello: &Hello, remote: SocketAddr, now: Duration) -> Result<(), Objection> {
+        let me = &self.config.me;
+        let (name, id) = (&hello.name, hello.id);
+        if id == me.id && hello.run == me.run {
+            return Err(Objection::new(
+                RefusalCode::Myself,
+                "this address is my own",
+            ));
+        }
+        let known_key = self
+            .peers
+            .get(&id)
+            .and_then(|p| p.hello.as_ref())
+            .map(|h| h.public_key);
+        if id == me.id || known_key.is_some_and(|key| key != hello.public_key) {
+            let text = format!(
+                "node {name} at {remote} has the identity {id} of another node: one state directory is a copy of the other; delete the copy and restart that node"
+            );
+            return Err(Objection::new(RefusalCode::Identity, &text)
+                .about(ConditionKind::DuplicateIdentity, &id));
+        }
+        if hello.vni != me.vni {
+            let text = format!(
+                "node {name} at {remote} is on VNI {}, node {} on VNI {}: give them the same --vni",
+                hello.vni, me.name, me.vni
+            );
+            return Err(Objection::new(RefusalCode::Network, &text)
+                .about(ConditionKind::OtherNetwork, name));
+        }
+        if let Some(holder) = self.holder_of_name(hello) {
+            let text = format!(
+                "two nodes are named {name}: {holder}, and {id} at {remote}; give one of them another --name"
+            );
+            self.probe_holder(hello, now);
+            return Err(
+                Objection::new(RefusalCode::Name, &text).about(ConditionKind::DuplicateName, name)
+            );
+        }
+        Ok(())
+    }
+
+    /// Refuses a node, and tells the operator if only he can mend it.
+    fn object(&mut self, conn: ConnId, objection: Objection, now: Duration) {
+        let Objection { refusal, condition } = objection;
+        if let Some((kind, subject)) = condition {
+            self.counters.refused += 1;
+            self.raise(kind, subject, refusal.text.clone(), now);
+        }
+        self.end(conn, &refusal, now);
+    }
+
+    /// Another node that has this name and is connected, in words.
+    fn holder_of_name(&self, hello: &Hello) -> Option<String> {
+        let me = &self.config.me;
+        if hello.name == me.name {
+            return Some(format!("{} (this node)", me.id));
+        }
+        let (id, peer) = self.holder(hello)?;
+        let remote = peer
+            .control
+            .and_then(|conn| self.connections.get(&conn)?.remote);
+        Some(remote.map_or_else(|| id.to_string(), |remote| format!("{id} at {remote}")))
+    }
+
+    fn holder(&self, hello: &Hello) -> Option<(PeerId, &Peer)> {
+        let same = |(id, peer): &(&PeerId, &Peer)| {
+            **id != hello.id && peer.name == hello.name && peer.control.is_some()
+        };
+        self.peers.iter().find(same).map(|(id, peer)| (*id, peer))
+    }
+
+    /// Finds out soon whether the holder of a name still lives: the newcomer may be the same
+    /// machine that has lost its state, and the old connection a relic.
+    fn probe_holder(&mut self, hello: &Hello, now: Duration) {
+        let Some(conn) = self.holder(hello).and_then(|(_, peer)| peer.control) else {
+            return;
+        };
+        let Some(connection) = self.connections.get_mut(&conn) else {
+            return;
+        };
+        let patience = now.saturating_sub(connection.heard) + self.config.timing.probe;
+        if connection.patience > patience {
+            connection.patience = patience;
+            connection.next_ping = now;
+            self.schedule_attention(conn);
+        }
+    }
+
+    fn is_connected(&self, id: PeerId, run: u64) -> bool {
+        self.peers
+            .get(&id)
+            .is_some_and(|peer| peer.control.is_some() && peer.run == run)
+    }
+}
+
+/// Where a peer's control port is, as far as its connection tells.
+pub(super) fn control_address(
+    conn: ConnId,
+    remote: SocketAddr,
+    hello: &Hello,
+) -> Option<SocketAddr> {
+    match conn {
+        ConnId::Dialled(_) => Some(remote),
+        ConnId::Accepted(_) if hello.control_port == 0 => None,
+        ConnId::Accepted(_) => {
+            let mut address = remote;
+            address.set_port(hello.control_port);
+            Some(address)
+        }
+    }
+}

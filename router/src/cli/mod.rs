@@ -1,0 +1,62 @@
+//! The command line: one verb to a file.
+//!
+//! Exit statuses: 0 well, 1 failed, 64 asked for something that cannot be (`EX_USAGE`,
+//! `sysexits(3)`).
+
+mod run;
+mod status;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The command line or the configuration cannot be (`EX_USAGE`).
+pub const EXIT_USAGE: u8 = 64;
+
+/// A network for containers: every node a switch, all pods on one Ethernet.
+#[derive(Debug, Parser)]
+#[command(name = "weft", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the router of this node
+    Run(Box<run::Args>),
+    /// Show this node, its peers and its addresses
+    Status(status::Args),
+    /// Try it on this machine: nodes, pods and traffic between them, in network namespaces
+    Lab(crate::lab::Args),
+}
+
+/// Does what a command line says.
+pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(line) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody is left to tell if even this cannot be printed.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match cli.verb {
+        Verb::Run(args) => run::run(*args),
+        Verb::Status(args) => status::run(&args),
+        Verb::Lab(args) => crate::lab::run(&args).unwrap_or_else(|error| {
+            complain(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }),
+    }
+}
+
+/// Says on standard error why a verb failed.
+fn complain(error: impl std::fmt::Display) {
+    eprintln!("weft: {error}");
+}

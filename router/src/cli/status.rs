@@ -1,0 +1,320 @@
+//! `weft status`: what a node knows about itself, for people or as JSON.
+
+use std::fmt::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::ValueEnum;
+use control::{Client, IpamStatus, OverlayStatus, PeerState, PeerStatus, Status};
+
+use super::complain;
+
+/// Longer than the router allows itself, so that its own answer is seen.
+const DEADLINE: Duration = Duration::from_secs(12);
+
+/// Flags of `weft status`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Control socket of the router
+    #[arg(long, env = "WEFT_SOCKET", value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+    socket: PathBuf,
+
+    /// How to print it
+    #[arg(long, short, value_enum, default_value_t = Format::Text)]
+    output: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// For machines
+    Json,
+}
+
+pub(super) fn run(args: &Args) -> ExitCode {
+    let status = match Client::new(&args.socket, DEADLINE).status() {
+        Ok(status) => status,
+        Err(error) => {
+            complain(error);
+            return ExitCode::FAILURE;
+        }
+    };
+    match args.output {
+        Format::Text => {
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            print!("{}", text(&status, now.as_secs()));
+        }
+        Format::Json => match serde_json::to_string_pretty(&status) {
+            Ok(json) => println!("{json}"),
+            Err(error) => {
+                complain(format_args!(
+                    "the status cannot be written as JSON: {error}"
+                ));
+                return ExitCode::FAILURE;
+            }
+        },
+    }
+    ExitCode::SUCCESS
+}
+
+/// The status for people. `now` is in seconds since 1970-01-01 UTC.
+fn text(status: &Status, now: u64) -> String {
+    let mut out = String::new();
+    // Writing to a text does not fail.
+    let _ = write_all(&mut out, status, now);
+    out
+}
+
+fn write_all(out: &mut String, status: &Status, now: u64) -> fmt::Result {
+    let node = &status.node;
+    let uptime = span(now.saturating_sub(node.started_unix));
+    writeln!(
+        out,
+        "node       {}, identity {}, weft {}",
+        node.name, node.id, status.version
+    )?;
+    writeln!(out, "           up {uptime}, state in {}", node.state_dir)?;
+    if !node.underlay.is_empty() {
+        writeln!(out, "           reached at {}", join(&node.underlay))?;
+    }
+    write_overlay(out, &status.overlay)?;
+    write_pool(out, &status.ipam)?;
+    let local = status.macs.iter().filter(|mac| mac.port == "local").count();
+    writeln!(
+        out,
+        "macs       {local} on this node, {} elsewhere",
+        status.macs.len() - local
+    )?;
+    write_peers(out, &status.peers)?;
+
+    let drops: Vec<_> = status
+        .counters
+        .iter()
+        .filter_map(|(name, value)| Some((name.strip_prefix("drop_")?, value)))
+        .filter(|(_, value)| **value > 0)
+        .collect();
+    if !drops.is_empty() {
+        let drops: Vec<_> = drops
+            .iter()
+            .map(|(reason, value)| format!("{reason} {value}"))
+            .collect();
+        writeln!(out, "\ndropped    {}", drops.join(", "))?;
+    }
+    for condition in &status.conditions {
+        let since = span(now.saturating_sub(condition.since));
+        writeln!(out, "\nattention  {}, for {since}:", condition.name)?;
+        writeln!(out, "           {}", condition.message)?;
+    }
+    Ok(())
+}
+
+fn write_overlay(out: &mut String, overlay: &OverlayStatus) -> fmt::Result {
+    let OverlayStatus {
+        bridge,
+        bridge_mac,
+        tap,
+        queues,
+        mtu,
+        underlay_mtu,
+        ..
+    } = overlay;
+    let addresses = match overlay.bridge_addresses.as_slice() {
+        [] => "no address yet".to_owned(),
+        addresses => join(addresses),
+    };
+    writeln!(
+        out,
+        "overlay    bridge {bridge} ({bridge_mac}), {addresses}"
+    )?;
+    let workers = if *queues == 1 {
+        "1 queue".to_owned()
+    } else {
+        format!("{queues} queues")
+    };
+    let offloads = match overlay.offloads.as_slice() {
+        [] => "none".to_owned(),
+        offloads => offloads.join(" "),
+    };
+    writeln!(out, "           tap {tap}, {workers}, offloads {offloads}")?;
+    writeln!(
+        out,
+        "           VXLAN to UDP {}, VNI {}, {}",
+        overlay.vxlan_port,
+        overlay.vni,
+        if overlay.encrypted {
+            "encrypted"
+        } else {
+            "not encrypted"
+        }
+    )?;
+    writeln!(out, "           MTU {mtu} on an underlay of {underlay_mtu}")
+}
+
+fn write_pool(out: &mut String, ipam: &IpamStatus) -> fmt::Result {
+    let state = match (&ipam.reason, ipam.ready) {
+        (None, true) => "ready".to_owned(),
+        (None, false) => "not ready".to_owned(),
+        (Some(reason), true) => format!("ready, but {reason}"),
+        (Some(reason), false) => format!("not ready: {reason}"),
+    };
+    writeln!(out, "addresses  {}, {state}", ipam.range)?;
+    writeln!(
+        out,
+        "           {} in use and {} free on this node",
+        ipam.used, ipam.free
+    )?;
+    if !ipam.owned.is_empty() {
+        let owned: Vec<_> = ipam
+            .owned
+            .iter()
+            .take(4)
+            .map(|owned| owned.range.as_str())
+            .collect();
+        let more = match ipam.owned.len() - owned.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        writeln!(out, "           owns {}{more}", owned.join(", "))?;
+    }
+    if !ipam.seeds.is_empty() {
+        writeln!(out, "           first split among {}", join(&ipam.seeds))?;
+    }
+    Ok(())
+}
+
+fn write_peers(out: &mut String, peers: &[PeerStatus]) -> fmt::Result {
+    if peers.is_empty() {
+        return writeln!(out, "peers      none");
+    }
+    let mut rows = vec![
+        [
+            "PEER", "STATE", "FOR", "ADDRESS", "VIA", "MTU", "RTT", "SENT", "RECEIVED", "REASON",
+        ]
+        .map(str::to_owned),
+    ];
+    rows.extend(peers.iter().map(|peer| {
+        let dash = || "-".to_owned();
+        [
+            peer.name.clone(),
+            match peer.state {
+                PeerState::Connecting => "connecting",
+                PeerState::Down => "down",
+                PeerState::Up => "up",
+            }
+            .to_owned(),
+            span(peer.since_secs),
+            peer.address
+                .map_or_else(dash, |address| address.to_string()),
+            "vxlan".to_owned(),
+            if peer.mtu == 0 {
+                dash()
+            } else {
+                peer.mtu.to_string()
+            },
+            peer.rtt_us.map_or_else(dash, rtt),
+            peer.tx_frames.to_string(),
+            peer.rx_frames.to_string(),
+            peer.reason.clone().unwrap_or_default(),
+        ]
+    }));
+    writeln!(out)?;
+    write_table(out, &rows)
+}
+
+fn write_table<const N: usize>(out: &mut String, rows: &[[String; N]]) -> fmt::Result {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in rows {
+        let mut line = String::new();
+        for (width, cell) in widths.iter().zip(row) {
+            write!(line, "{cell:width$}  ")?;
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// A span of time in its two largest units.
+fn span(secs: u64) -> String {
+    let (days, hours, minutes) = (secs / 86_400, secs / 3600 % 24, secs / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{secs}s"),
+        (0, 0, _) => format!("{minutes}m{:02}s", secs % 60),
+        (0, _, _) => format!("{hours}h{minutes:02}m"),
+        _ => format!("{days}d{hours:02}h"),
+    }
+}
+
+/// A round-trip time, whole above 10 ms.
+fn rtt(micros: u64) -> String {
+    if micros < 10_000 {
+        format!("{}.{:02}ms", micros / 1000, micros % 1000 / 10)
+    } else {
+        format!("{}ms", micros / 1000)
+    }
+}
+
+fn join<T: fmt::Display>(list: &[T]) -> String {
+    list.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_for_people() {
+        let page = text(&crate::status::sample::status(), 1_000_090);
+        let expected = "\
+node       node-1, identity 0101010101010101, weft 0.1.0
+           up 1m30s, state in /var/lib/weft
+           reached at 192.0.2.1:6784
+overlay    bridge weft (02:00:00:00:00:01), 10.32.0.1/12
+           tap weft-tap, 2 queues, offloads tso udp-gso
+           VXLAN to UDP 6784, VNI 1, not encrypted
+           MTU 1450 on an underlay of 1500
+addresses  10.32.0.0/12, ready
+           2 in use and 524286 free on this node
+           owns 10.32.0.0-10.39.255.255
+           first split among node-1, node-2
+macs       1 on this node, 1 elsewhere
+
+PEER            STATE  FOR    ADDRESS           VIA    MTU   RTT     SENT  RECEIVED  REASON
+192.0.2.7:8472  up     1m30s  192.0.2.7:8472    vxlan  1450  -       0     0
+node-2          up     1m15s  192.0.2.171:6784  vxlan  1450  0.31ms  10    8
+node-3          down   1m15s  192.0.2.172:6784  vxlan  1450  -       0     0         no answer for 60 s
+
+dropped    no_peer 3
+
+attention  duplicate_name, for 1m00s:
+           192.0.2.9 is called node-1 too: rename one of them
+";
+        assert_eq!(page, expected, "\n{page}");
+    }
+
+    #[test]
+    fn spans_and_times() {
+        for (secs, shown) in [
+            (0, "0s"),
+            (59, "59s"),
+            (61, "1m01s"),
+            (3661, "1h01m"),
+            (90_000, "1d01h"),
+        ] {
+            assert_eq!(span(secs), shown);
+        }
+        assert_eq!(rtt(90), "0.09ms");
+        assert_eq!(rtt(12_345), "12ms");
+    }
+}

@@ -1,0 +1,422 @@
+//! `weft run` from start to end: what is opened in which order, which tasks run, and how it stops.
+//!
+//! Everything is checked before anything is touched; what a failed start has made is taken away
+//! again. What must outlive the router (pods on the bridge, addresses, identity) is left as it is
+//! and adopted by the next run (I7).
+
+mod signals;
+mod tasks;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::attachments::Attachments;
+use crate::host::{Host, Underlay};
+use crate::http::bounded::Bounded;
+use crate::http::creds::PeerUid;
+use crate::http::{api, metrics, socket};
+use crate::identity::Identity;
+use crate::io::datapath::{Datapath, DatapathConfig};
+use crate::io::ipam_service::{self, IpamHandle, IpamInit, IpamOptions};
+use crate::io::mesh_driver::{self, MeshEvent};
+use crate::lock::Lock;
+use crate::node::{Facts, Node, NodeParts, at_port, bridge_key};
+use crate::preflight::{self, listen_address};
+use crate::settings::{Endpoint, Settings};
+use crate::switch::Switch;
+use signals::Signals;
+pub use signals::Stop;
+
+/// Threads of the control plane. The data path has its own.
+const CONTROL_THREADS: usize = 2;
+/// Mesh events that wait for the node; the mesh waits when they are more.
+const EVENTS: usize = 1024;
+/// How long names of peers are looked up for, to see which way they are.
+const LOOKUP: Duration = Duration::from_secs(2);
+/// How long each step of the shutdown may take.
+const FAREWELL: Duration = Duration::from_secs(3);
+/// Most data path workers that are started unasked: beyond it, a node's underlay is the limit.
+const MAX_AUTO_QUEUES: usize = 8;
+
+/// Runs the router until it is told to stop.
+///
+/// # Errors
+/// It cannot start, or one of its parts failed for good.
+pub fn run(settings: Settings, stop: Stop) -> anyhow::Result<()> {
+    preflight::check(&settings)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("start the control plane's threads")?;
+    let result = runtime.block_on(serve(settings, stop));
+    // A look-up of a name may still be in the resolver, which cannot be interrupted.
+    runtime.shutdown_background();
+    result
+}
+
+/// What is held for as long as the router runs.
+struct Held {
+    /// In the order in which they were taken.
+    _locks: [Lock; 2],
+    control: UnixListener,
+    metrics: Option<TcpListener>,
+    identity: Identity,
+}
+
+async fn serve(settings: Settings, stop: Stop) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let mut signals = Signals::install(&stop)?;
+    let socket_path = settings.socket.clone();
+    let held = hold(&settings).await?;
+    let id = held.identity.id;
+    let (events, inbox) = mpsc::channel(EVENTS);
+    let began = tokio::select! {
+        node = begin(settings.clone(), &held.identity, started, events) => node,
+        reason = signals.next() => {
+            tracing::info!(reason, "told to stop while starting");
+            undo(&settings, &held.identity);
+            remove_socket(&socket_path);
+            return Ok(());
+        }
+    };
+    let node = match began {
+        Ok(node) => Arc::new(node),
+        Err(error) => {
+            undo(&settings, &held.identity);
+            remove_socket(&socket_path);
+            return Err(error);
+        }
+    };
+    // Before anything is answered: an address that a DEL gave back may be asked for next.
+    node.release_pending().await;
+
+    let (closing, closed) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    tasks::spawn(&mut tasks, &node, inbox);
+    serve_control(&mut tasks, &node, held.control, closed.clone());
+    if let Some(listener) = held.metrics {
+        serve_metrics(&mut tasks, &node, listener, closed);
+    }
+    tracing::info!(
+        name = %settings.name, %id, bridge = settings.bridge, version = env!("CARGO_PKG_VERSION"),
+        "the router runs"
+    );
+
+    let failed = tokio::select! {
+        reason = signals.next() => {
+            tracing::info!(reason, "stopping");
+            None
+        }
+        Some(ended) = tasks.join_next() => Some(match ended {
+            Ok(name) => anyhow::anyhow!("{name} has ended, which it never should"),
+            Err(error) => anyhow::anyhow!("a task has failed: {error}"),
+        }),
+    };
+    let _ = closing.send(true);
+    farewell(&node, tasks).await;
+    remove_socket(&socket_path);
+    failed.map_or(Ok(()), Err)
+}
+
+/// Takes what only one router can have, and opens what can be refused.
+async fn hold(settings: &Settings) -> anyhow::Result<Held> {
+    let state_lock = Lock::take(
+        &settings.state_dir.join("lock"),
+        "the state directory",
+        &settings.state_dir,
+        "--state-dir",
+    )?;
+    if let Some(dir) = settings.socket.parent() {
+        socket::make_dir(dir)
+            .with_context(|| format!("make the control socket's directory {}", dir.display()))?;
+    }
+    let mut lock_file = settings.socket.clone().into_os_string();
+    lock_file.push(".lock");
+    let socket_lock = Lock::take(
+        Path::new(&lock_file),
+        "the control socket",
+        &settings.socket,
+        "--socket",
+    )?;
+    let identity = Identity::load_or_create(&settings.state_dir)?;
+    let metrics = match settings.metrics_address {
+        Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
+            format!("listen on {address} for metrics: choose another with --metrics-address")
+        })?),
+        None => None,
+    };
+    let control = socket::bind(&settings.socket)?;
+    Ok(Held {
+        _locks: [state_lock, socket_lock],
+        control,
+        metrics,
+        identity,
+    })
+}
+
+/// Starts the parts, each after those it needs.
+async fn begin(
+    settings: Settings,
+    identity: &Identity,
+    started: Instant,
+    events: mpsc::Sender<MeshEvent>,
+) -> anyhow::Result<Node> {
+    let ipam = start_ipam(&settings)?;
+    let gateway = match bridge_key(&settings.bridge) {
+        Ok(key) => ipam.lookup(key).await.ok().flatten(),
+        Err(_) => None,
+    };
+
+    let mut host = Host::open(&settings, identity.id)?;
+    let peers = look_up(settings.peers.iter().chain(&settings.vteps)).await;
+    let underlay = host.underlay(&peers)?;
+    let mtu = settings.mtu.unwrap_or_else(|| underlay.overlay_mtu());
+    tracing::info!(
+        underlay_mtu = underlay.mtu,
+        mtu,
+        found = underlay.reason,
+        "the underlay was found"
+    );
+    host.raise_bridge(mtu, gateway.into_iter().collect())?;
+
+    let listen = listen_address(&settings);
+    let datapath = Datapath::start(&DatapathConfig {
+        tap: settings.tap.clone(),
+        queues: queues(&settings),
+        listen: SocketAddr::new(listen, settings.vxlan_port),
+        vni: settings.vni,
+        mac_age: settings.mac_age,
+        offloads: settings.offloads,
+    })?;
+    let control = SocketAddr::new(listen, settings.control_port);
+    let mesh = match host.join_tap() {
+        Ok(()) => {
+            let config = mesh_config(&settings, identity, mtu);
+            match config {
+                Ok(config) => mesh_driver::start(config, control, events).await,
+                Err(error) => Err(error),
+            }
+        }
+        Err(error) => Err(error),
+    };
+    let mesh = match mesh {
+        Ok(mesh) => mesh,
+        Err(error) => {
+            datapath.stop();
+            return Err(error);
+        }
+    };
+    let bridge_mac = host.bridge_mac()?;
+    let own = at_port(host.own_addresses()?, settings.vxlan_port);
+    let switch = Switch::new(underlay.mtu, own, settings.vteps.clone(), started.elapsed());
+    let attachments = Attachments::load(&settings.state_dir);
+    let too_large = mtu_problem(&settings, &underlay);
+    let facts = Facts {
+        id: identity.id,
+        bridge_mac,
+        underlay,
+        mtu,
+        control,
+    };
+    let node = Node::new(NodeParts {
+        settings,
+        facts,
+        started,
+        host,
+        datapath,
+        mesh,
+        ipam,
+        switch,
+        attachments,
+    });
+    if let Some(message) = too_large {
+        node.raise("mtu_too_large", "", message);
+    }
+    Ok(node)
+}
+
+/// Takes away what a failed start has made. Its failure is told, and matters less than the one
+/// that led here.
+fn undo(settings: &Settings, identity: &Identity) {
+    let undone = Host::open(settings, identity.id).and_then(|mut host| host.lower_bridge());
+    if let Err(error) = undone {
+        tracing::warn!(error = format!("{error:#}"), "cannot remove the bridge");
+    }
+}
+
+/// Stops everything in the order in which others are least surprised: peers are told first, so
+/// that they stop sending; then the data path; then the bridge, unless pods are on it.
+async fn farewell(node: &Arc<Node>, mut tasks: JoinSet<&'static str>) {
+    if timeout(FAREWELL, node.mesh().leave()).await.is_err() {
+        tracing::warn!("could not tell the peers in time");
+    }
+    tasks.abort_all();
+    while tasks.join_next().await.is_some() {}
+    if let Err(error) = node.ipam().close().await {
+        tracing::warn!(%error, "the address pool does not end");
+    }
+    let stopping = Arc::clone(node);
+    let stopped = tokio::task::spawn_blocking(move || {
+        stopping.stop_datapath();
+        stopping.lower_bridge()
+    });
+    match timeout(FAREWELL, stopped).await {
+        Ok(Ok(Ok(true))) => tracing::info!("the bridge is removed"),
+        Ok(Ok(Ok(false))) => {}
+        Ok(Ok(Err(error))) => {
+            tracing::warn!(error = format!("{error:#}"), "cannot remove the bridge");
+        }
+        Ok(Err(error)) => tracing::error!(%error, "the shutdown failed"),
+        Err(_) => tracing::error!("the data path does not stop"),
+    }
+}
+
+fn remove_socket(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "cannot remove the control socket");
+    }
+}
+
+fn serve_control(
+    tasks: &mut JoinSet<&'static str>,
+    node: &Arc<Node>,
+    listener: UnixListener,
+    closed: watch::Receiver<bool>,
+) {
+    let own_uid = nix::unistd::geteuid().as_raw();
+    let app =
+        api::router(Arc::clone(node), own_uid).into_make_service_with_connect_info::<PeerUid>();
+    let listener = Bounded::new(listener, api::MAX_CONNECTIONS, api::CONNECTION_LIFETIME);
+    tasks.spawn(async move {
+        let served = axum::serve(listener, app)
+            .with_graceful_shutdown(is_true(closed))
+            .await;
+        log_end("the control interface", served)
+    });
+}
+
+fn serve_metrics(
+    tasks: &mut JoinSet<&'static str>,
+    node: &Arc<Node>,
+    listener: TcpListener,
+    closed: watch::Receiver<bool>,
+) {
+    let app = metrics::router(Arc::clone(node));
+    let listener = Bounded::new(
+        listener,
+        metrics::MAX_CONNECTIONS,
+        metrics::CONNECTION_LIFETIME,
+    );
+    tasks.spawn(async move {
+        let served = axum::serve(listener, app)
+            .with_graceful_shutdown(is_true(closed))
+            .await;
+        log_end("the metrics server", served)
+    });
+}
+
+fn log_end(name: &'static str, served: std::io::Result<()>) -> &'static str {
+    if let Err(error) = served {
+        tracing::error!(%error, server = name, "a server failed");
+    }
+    name
+}
+
+async fn is_true(mut flag: watch::Receiver<bool>) {
+    // The sender lives as long as the router; if it is gone, so is the router.
+    let _ = flag.wait_for(|value| *value).await;
+}
+
+fn start_ipam(settings: &Settings) -> anyhow::Result<IpamHandle> {
+    let init = if settings.seeds.is_empty() {
+        IpamInit::Undecided
+    } else {
+        IpamInit::Seed(settings.seeds.clone())
+    };
+    ipam_service::start(IpamOptions {
+        me: settings.name.clone(),
+        range: settings.range,
+        init,
+        state_dir: settings.state_dir.clone(),
+        hold_down: settings.ipam_hold_down,
+    })
+}
+
+fn mesh_config(settings: &Settings, identity: &Identity, mtu: u16) -> anyhow::Result<mesh::Config> {
+    let me = mesh::Hello {
+        id: identity.id,
+        name: settings.name.clone(),
+        public_key: identity.public,
+        run: random()?,
+        control_port: settings.control_port,
+        vxlan_port: settings.vxlan_port,
+        vni: settings.vni,
+        mtu,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let mut config = mesh::Config::new(me, random()?);
+    config.discovery = settings.discovery;
+    for peer in &settings.peers {
+        config.targets.push(peer.to_string().parse()?);
+    }
+    Ok(config)
+}
+
+fn random() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| anyhow::anyhow!("the kernel gave no random bytes"))?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+fn queues(settings: &Settings) -> usize {
+    settings.queues.unwrap_or_else(|| {
+        std::thread::available_parallelism().map_or(1, |cpus| cpus.get().min(MAX_AUTO_QUEUES))
+    })
+}
+
+fn mtu_problem(settings: &Settings, underlay: &Underlay) -> Option<String> {
+    let (mtu, fits) = (settings.mtu?, underlay.overlay_mtu());
+    (mtu > fits).then(|| {
+        format!(
+            "the pods' MTU of {mtu} does not fit the underlay's of {} less {} for the \
+             encapsulation: set --mtu to {fits} or less, or leave it out",
+            underlay.mtu, underlay.overhead
+        )
+    })
+}
+
+/// The addresses of these endpoints, as far as they can be had in a short time.
+async fn look_up(endpoints: impl Iterator<Item = &Endpoint>) -> Vec<IpAddr> {
+    let mut names = JoinSet::new();
+    let mut addresses = Vec::new();
+    for endpoint in endpoints {
+        match endpoint.address() {
+            Some(address) => addresses.push(address.ip()),
+            None => {
+                let (host, port) = (endpoint.host.clone(), endpoint.port);
+                names.spawn(async move {
+                    let found = timeout(LOOKUP, tokio::net::lookup_host((host, port))).await;
+                    found.ok()?.ok()?.next().map(|address| address.ip())
+                });
+            }
+        }
+    }
+    while let Some(found) = names.join_next().await {
+        addresses.extend(found.ok().flatten());
+    }
+    addresses
+}

@@ -1,0 +1,172 @@
+//! The router's own loops, beside those of its parts. Each returns only when it cannot go on; the
+//! daemon then stops, and whoever watches it starts it anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use control::ErrorCode;
+use mesh::{ConditionChange, LinkChange};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::io::mesh_driver::MeshEvent;
+use crate::node::Node;
+use crate::settings::Endpoint;
+
+/// Between turns of the loops that tick.
+const TURN: Duration = Duration::from_secs(1);
+/// Between looks at the MAC table for silent stations, in turns.
+const EXPIRE_EVERY: u32 = 5;
+/// Between looks for releases that a DEL noted because the router was slow, in turns.
+const PENDING_EVERY: u32 = 30;
+/// Between look-ups of the VTEPs' names.
+const LOOKUP_EVERY: Duration = Duration::from_secs(60);
+/// How long one look-up may take.
+const LOOKUP: Duration = Duration::from_secs(10);
+/// How long the bridge's address is waited for at a time.
+const GATEWAY: Duration = Duration::from_secs(5);
+
+/// Starts the loops.
+pub(super) fn spawn(
+    tasks: &mut JoinSet<&'static str>,
+    node: &Arc<Node>,
+    inbox: mpsc::Receiver<MeshEvent>,
+) {
+    tasks.spawn(follow_mesh(Arc::clone(node), inbox));
+    tasks.spawn(keep_house(Arc::clone(node)));
+    tasks.spawn(keep_gateway(Arc::clone(node)));
+    tasks.spawn(follow_names(Arc::clone(node)));
+}
+
+/// Hands on what the mesh says: links to the data path, conditions to the operator.
+async fn follow_mesh(node: Arc<Node>, mut inbox: mpsc::Receiver<MeshEvent>) -> &'static str {
+    let ticker = node.loops().register("the mesh's follower");
+    // VTEPs are there from the start, and the mesh may have nothing to say for a while.
+    node.change_links(|_| ());
+    loop {
+        ticker.tick();
+        match timeout(TURN, inbox.recv()).await {
+            Err(_) => {}
+            Ok(None) => return "the mesh",
+            Ok(Some(event)) => take(&node, event),
+        }
+    }
+}
+
+fn take(node: &Node, event: MeshEvent) {
+    match event {
+        MeshEvent::Link(change) => take_link(node, change),
+        // Nobody gossips yet: the pool's ranges are fixed by the seeds.
+        MeshEvent::Connected { .. } => {}
+        MeshEvent::Gossip { name, channel, .. } => {
+            tracing::debug!(peer = %name, channel, "gossip for nobody here");
+        }
+        MeshEvent::Condition(ConditionChange::Raised(condition)) => {
+            node.raise(
+                condition.kind.as_str(),
+                &condition.subject,
+                condition.message,
+            );
+        }
+        MeshEvent::Condition(ConditionChange::Over(condition)) => {
+            node.clear(condition.kind.as_str(), &condition.subject);
+        }
+    }
+}
+
+fn take_link(node: &Node, change: LinkChange) {
+    match change {
+        LinkChange::Up {
+            id,
+            name,
+            endpoint,
+            mtu,
+        } => {
+            tracing::info!(peer = %name, %id, %endpoint, mtu, "link up");
+            node.change_links(|switch| switch.peer_up(id, name, endpoint, mtu));
+        }
+        LinkChange::Down { id, name, reason } => {
+            tracing::warn!(peer = %name, %id, reason, "link down");
+            node.change_links(|switch| switch.peer_gone(id));
+        }
+        LinkChange::Left { id, name } => {
+            tracing::info!(peer = %name, %id, "peer left");
+            node.change_links(|switch| switch.peer_gone(id));
+        }
+    }
+}
+
+/// Small recurring work.
+async fn keep_house(node: Arc<Node>) -> &'static str {
+    let ticker = node.loops().register("the housekeeper");
+    let mut turns = interval(TURN);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut turn = 0u32;
+    loop {
+        turns.tick().await;
+        ticker.tick();
+        turn = turn.wrapping_add(1);
+        if turn.is_multiple_of(EXPIRE_EVERY) {
+            node.expire_macs();
+        }
+        if turn.is_multiple_of(PENDING_EVERY) {
+            node.release_pending().await;
+        }
+    }
+}
+
+/// Gives the bridge its address as soon as there is one, and then sleeps for ever.
+async fn keep_gateway(node: Arc<Node>) -> &'static str {
+    let mut told = String::new();
+    loop {
+        match node.ensure_gateway(GATEWAY).await {
+            Ok(_) => std::future::pending().await,
+            Err(error) => {
+                let text = error.to_string();
+                if text != told {
+                    tracing::warn!(reason = text, "the bridge has no address yet");
+                    told = text;
+                }
+                if error.code != ErrorCode::Deadline {
+                    tokio::time::sleep(TURN).await;
+                }
+            }
+        }
+    }
+}
+
+/// Looks up the VTEPs that were given by name, again and again: names move.
+async fn follow_names(node: Arc<Node>) -> &'static str {
+    let names: Vec<Endpoint> = node
+        .settings()
+        .vteps
+        .iter()
+        .filter(|endpoint| endpoint.address().is_none())
+        .cloned()
+        .collect();
+    if names.is_empty() {
+        return std::future::pending().await;
+    }
+    let mut turns = interval(LOOKUP_EVERY);
+    loop {
+        turns.tick().await;
+        for endpoint in &names {
+            let target = (endpoint.host.as_str(), endpoint.port);
+            let resolved = match timeout(LOOKUP, tokio::net::lookup_host(target)).await {
+                Ok(Ok(mut found)) => found
+                    .next()
+                    .ok_or_else(|| "its name has no address".to_owned()),
+                Ok(Err(error)) => Err(format!("its name cannot be looked up: {error}")),
+                Err(_) => Err("its name was not looked up in time".to_owned()),
+            };
+            if let Err(reason) = &resolved {
+                tracing::warn!(vtep = %endpoint, reason, "cannot look up a VTEP");
+            }
+            let now = node.now();
+            node.change_links(|switch| {
+                switch.vtep_resolved(endpoint, resolved, now);
+            });
+        }
+    }
+}

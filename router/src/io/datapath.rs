@@ -1,0 +1,328 @@
+//! The data path's edge: workers, each an OS thread with a TAP queue, its UDP sockets, its buffers
+//! and its counters, around the pure engine of `fastpath`.
+//!
+//! A worker sleeps in `poll` until the TAP, the underlay or its waker has something. It then drains
+//! both in turn, a bounded number of reads at a time so that a busy direction cannot starve the
+//! other, and goes back to sleep when neither had anything. Nothing here is async.
+
+mod links;
+mod sinks;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use fastpath::{Counters, Forwarding, LinkTotals, MacTable, OwnAddress, Port, TrainLimits};
+use hostnet::poll::Waker;
+use hostnet::tap::{Offloads, Tap, TapCapabilities, TapOptions};
+use hostnet::udp::{UdpOptions, UdpSocket};
+use wire::{Mac, Vni};
+
+use links::Links;
+pub use links::{LinkKey, LinkTarget};
+use worker::Worker;
+
+/// What the data path is made of.
+#[derive(Debug, Clone)]
+pub struct DatapathConfig {
+    /// The TAP's name.
+    pub tap: String,
+    /// TAP queues, and so workers.
+    pub queues: usize,
+    /// The address, usually any, and the UDP port on which VXLAN arrives. It leaves from the same
+    /// address and from ports of the kernel's choice.
+    pub listen: SocketAddr,
+    /// The virtual network.
+    pub vni: Vni,
+    /// How long a MAC is remembered after it was last seen.
+    pub mac_age: Duration,
+    /// Whether to ask the kernel for its offloads at all.
+    pub offloads: bool,
+}
+
+/// MAC addresses that are remembered, in all: 64 bytes each make 4 MB.
+const MAC_CAPACITY: usize = 65_536;
+/// Sending sockets of a worker. Their ports spread flows over the underlay's ECMP paths and the
+/// receivers' queues; 16 is more than either has in a node of ordinary size.
+const SOCKETS: usize = 16;
+/// Bytes that a receiving socket may hold: 50 ms of a 10 Gbit/s link, which is longer than a worker
+/// is off its core on a busy node. The kernel counts twice what is asked for.
+const RECEIVE_BUFFER: usize = 64 << 20;
+/// Bytes that a sending socket may hold: 64 full trains.
+const SEND_BUFFER: usize = 4 << 20;
+
+/// The running data path.
+#[derive(Debug)]
+pub struct Datapath {
+    shared: Arc<Shared>,
+    links: Links,
+    capabilities: Vec<String>,
+    workers: Vec<Running>,
+}
+
+/// What workers and the control plane share.
+#[derive(Debug)]
+struct Shared {
+    forwarding: ArcSwap<Forwarding>,
+    macs: MacTable,
+    stop: AtomicBool,
+    /// Whether trains leave with `UDP_SEGMENT`; lowered by the first worker that is refused.
+    segment: AtomicBool,
+    started: Instant,
+}
+
+impl Shared {
+    /// Seconds since the start: the MAC table's clock.
+    #[expect(clippy::cast_possible_truncation, reason = "wraps after 136 years")]
+    fn now(&self) -> u32 {
+        self.started.elapsed().as_secs() as u32
+    }
+}
+
+/// A worker's thread and what can be seen of it.
+#[derive(Debug)]
+struct Running {
+    thread: JoinHandle<()>,
+    waker: Arc<Waker>,
+    counters: Arc<Counters>,
+    /// Second of the last turn of its loop.
+    tick: Arc<AtomicU32>,
+}
+
+/// A learned address, for the status page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MacView {
+    /// The address.
+    pub mac: Mac,
+    /// The link behind which it is; `None` on this node.
+    pub link: Option<LinkKey>,
+    /// Since it was last seen.
+    pub age: Duration,
+}
+
+impl Datapath {
+    /// Opens the TAP and the sockets in the calling thread's network namespace and starts the
+    /// workers. The TAP is down and on no bridge yet.
+    ///
+    /// # Errors
+    /// The TAP cannot be made, or the port is taken; the text says what to do.
+    pub fn start(config: &DatapathConfig) -> anyhow::Result<Self> {
+        hostnet::udp::assert_port_free(config.listen)?;
+        let mut tap = Tap::open(&TapOptions {
+            name: &config.tap,
+            queues: config.queues,
+            vnet_hdr: true,
+            offloads: if config.offloads {
+                Offloads::ALL
+            } else {
+                Offloads::NONE
+            },
+        })?;
+        let tap_capabilities = tap.capabilities();
+        let forwarding = Forwarding::new(config.vni, None, []);
+        let shared = Arc::new(Shared {
+            forwarding: ArcSwap::from_pointee(forwarding),
+            macs: MacTable::new(MAC_CAPACITY),
+            stop: AtomicBool::new(false),
+            segment: AtomicBool::new(config.offloads),
+            started: Instant::now(),
+        });
+
+        let mut capabilities = labels(tap_capabilities);
+        let mut workers = Vec::new();
+        for (number, queue) in tap.take_queues().into_iter().enumerate() {
+            let rx = bind(config, config.listen, true)?;
+            let tx = (0..SOCKETS)
+                .map(|_| bind(config, SocketAddr::new(config.listen.ip(), 0), false))
+                .collect::<anyhow::Result<Vec<_>>>()?;
+            if number == 0 {
+                let udp = tx[0].capabilities();
+                shared.segment.store(config.offloads && udp.gso, Relaxed);
+                capabilities.extend((config.offloads && udp.gso).then(|| "udp-gso".to_owned()));
+                capabilities.extend(rx.capabilities().gro.then(|| "udp-gro".to_owned()));
+            }
+            let waker = Arc::new(Waker::new().context("make a worker's event descriptor")?);
+            let counters = Arc::new(Counters::default());
+            let tick = Arc::new(AtomicU32::new(0));
+            let worker = Worker::new(
+                worker::Parts {
+                    queue,
+                    rx,
+                    tx,
+                    waker: Arc::clone(&waker),
+                },
+                Arc::clone(&shared),
+                Arc::clone(&counters),
+                Arc::clone(&tick),
+                tap_capabilities,
+                TrainLimits::default(),
+            );
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || worker.run())
+                .context("start a worker thread")?;
+            workers.push(Running {
+                thread,
+                waker,
+                counters,
+                tick,
+            });
+        }
+        let links = Links::new(config.vni);
+        Ok(Self {
+            shared,
+            links,
+            capabilities,
+            workers,
+        })
+    }
+
+    /// Says who tells pods that a packet is too big, once the bridge has an address.
+    pub fn set_own(&self, own: OwnAddress) {
+        self.links.set_own(own, |forwarding| {
+            self.shared.forwarding.store(Arc::new(forwarding))
+        });
+    }
+
+    /// Replaces the links. MACs behind a link that is gone are forgotten.
+    pub fn set_links(&self, targets: &[LinkTarget]) {
+        self.links
+            .replace(targets, &self.shared.macs, |forwarding| {
+                self.shared.forwarding.store(Arc::new(forwarding));
+            });
+    }
+
+    /// Forgets MACs that have not been seen for `age`. To be called every few seconds.
+    #[expect(clippy::cast_possible_truncation, reason = "136 years")]
+    pub fn expire_macs(&self, age: Duration) {
+        self.shared
+            .macs
+            .expire(self.shared.now(), age.as_secs() as u32);
+    }
+
+    /// What crossed each link.
+    pub fn links(&self) -> Vec<(LinkTarget, LinkTotals)> {
+        self.links.totals()
+    }
+
+    /// The MAC table.
+    pub fn macs(&self) -> Vec<MacView> {
+        let entries = self.shared.macs.entries(self.shared.now());
+        entries
+            .into_iter()
+            .map(|entry| MacView {
+                mac: entry.mac,
+                link: match entry.port {
+                    Port::Local => None,
+                    Port::Link(slot) => self.links.key(slot),
+                },
+                age: Duration::from_secs(u64::from(entry.age)),
+            })
+            .collect()
+    }
+
+    /// Number of learned MACs.
+    pub fn mac_count(&self) -> usize {
+        self.shared.macs.len()
+    }
+
+    /// All counters, summed over the workers. Drops are named `drop_` and their reason.
+    pub fn counters(&self) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        for worker in &self.workers {
+            worker.counters.each(|name, reason, value| {
+                let name = if reason.is_some() {
+                    format!("drop_{name}")
+                } else {
+                    name.to_owned()
+                };
+                *sums.entry(name).or_insert(0) += value;
+            });
+        }
+        sums.insert("mac_table_refused".to_owned(), self.shared.macs.refused());
+        sums.insert("mac_moves".to_owned(), self.shared.macs.moved());
+        sums
+    }
+
+    /// Kernel features in use: `vnet-hdr`, `csum`, `tso4`, `tso6`, `tso-ecn`, `uso`,
+    /// `udp-gso`, `udp-gro`.
+    pub fn capabilities(&self) -> Vec<String> {
+        let segment = self.shared.segment.load(Relaxed);
+        self.capabilities
+            .iter()
+            .filter(|c| segment || *c != "udp-gso")
+            .cloned()
+            .collect()
+    }
+
+    /// Workers, and so TAP queues.
+    pub fn queues(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// How long ago the slowest worker turned its loop. A sound one turns at least once a second.
+    pub fn stalled_for(&self) -> Duration {
+        let now = self.shared.now();
+        let oldest = self
+            .workers
+            .iter()
+            .map(|worker| worker.tick.load(Relaxed))
+            .min();
+        let dead = self
+            .workers
+            .iter()
+            .any(|worker| worker.thread.is_finished());
+        if dead {
+            return Duration::MAX;
+        }
+        Duration::from_secs(u64::from(now.saturating_sub(oldest.unwrap_or(now))))
+    }
+
+    /// Stops the workers and closes everything; the TAP vanishes with its last queue.
+    pub fn stop(self) {
+        self.shared.stop.store(true, Relaxed);
+        for worker in &self.workers {
+            worker.waker.wake();
+        }
+        for worker in self.workers {
+            if worker.thread.join().is_err() {
+                tracing::error!("a worker had panicked");
+            }
+        }
+    }
+}
+
+fn bind(config: &DatapathConfig, address: SocketAddr, receives: bool) -> anyhow::Result<UdpSocket> {
+    Ok(UdpSocket::bind(&UdpOptions {
+        bind: address,
+        reuse_port: receives,
+        recv_buffer: if receives { RECEIVE_BUFFER } else { 0 },
+        send_buffer: if receives { 0 } else { SEND_BUFFER },
+        gro: receives && config.offloads,
+        dont_fragment: true,
+        only_v6: false,
+    })?)
+}
+
+/// What the TAP's kernel granted, by name.
+fn labels(tap: TapCapabilities) -> Vec<String> {
+    let granted = [
+        (tap.vnet_hdr, "vnet-hdr"),
+        (tap.csum, "csum"),
+        (tap.tso4, "tso4"),
+        (tap.tso6, "tso6"),
+        (tap.tso_ecn, "tso-ecn"),
+        (tap.uso, "uso"),
+    ];
+    granted
+        .into_iter()
+        .filter(|(granted, _)| *granted)
+        .map(|(_, name)| name.to_owned())
+        .collect()
+}

@@ -1,0 +1,186 @@
+//! The links that workers may use, and the slots under which they know them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fastpath::{
+    Encapsulation, Forwarding, Link, LinkCounters, LinkTotals, MacTable, OwnAddress, Slot,
+};
+use wire::{PeerId, Vni};
+
+/// Whom a link leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LinkKey {
+    /// Another router.
+    Peer(PeerId),
+    /// An endpoint that speaks VXLAN and nothing else.
+    Vtep(SocketAddr),
+}
+
+/// A link that the control plane wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkTarget {
+    /// Whom it leads to.
+    pub key: LinkKey,
+    /// Where its datagrams go.
+    pub endpoint: SocketAddr,
+    /// Largest inner IP packet that fits, in bytes.
+    pub mtu: u16,
+}
+
+/// The table. Bounded by the number of slots, 65,536; a link beyond it is left out and logged.
+#[derive(Debug)]
+pub(super) struct Links {
+    vni: Vni,
+    known: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    own: Option<OwnAddress>,
+    links: BTreeMap<LinkKey, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    slot: Slot,
+    target: LinkTarget,
+    counters: Arc<LinkCounters>,
+}
+
+impl Links {
+    pub(super) fn new(vni: Vni) -> Self {
+        Self {
+            vni,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Takes over `targets`, keeping slots and counters of links that stay.
+    pub(super) fn replace(
+        &self,
+        targets: &[LinkTarget],
+        macs: &MacTable,
+        publish: impl FnOnce(Forwarding),
+    ) {
+        let mut state = self.lock();
+        let known = &mut state.links;
+        let mut gone = Vec::new();
+        known.retain(|key, link| {
+            let stays = targets.iter().any(|target| target.key == *key);
+            if !stays {
+                gone.push(link.slot);
+            }
+            stays
+        });
+        for target in targets {
+            if let Some(link) = known.get_mut(&target.key) {
+                link.target = *target;
+                continue;
+            }
+            let Some(slot) = (0..Slot::MAX).find(|slot| known.values().all(|k| k.slot != *slot))
+            else {
+                tracing::warn!(endpoint = %target.endpoint, "no slot free for a link: left out");
+                continue;
+            };
+            // A worker with an old snapshot may have learned for the slot's last owner after it left.
+            macs.forget_link(slot);
+            let counters = Arc::default();
+            known.insert(
+                target.key,
+                Known {
+                    slot,
+                    target: *target,
+                    counters,
+                },
+            );
+        }
+        publish(self.snapshot(&state));
+        for slot in gone {
+            macs.forget_link(slot);
+        }
+    }
+
+    /// Takes over the overlay's own address.
+    pub(super) fn set_own(&self, own: OwnAddress, publish: impl FnOnce(Forwarding)) {
+        let mut state = self.lock();
+        state.own = Some(own);
+        publish(self.snapshot(&state));
+    }
+
+    fn snapshot(&self, state: &State) -> Forwarding {
+        let links = state.links.values().map(
+            |Known {
+                 slot,
+                 target,
+                 counters,
+             }| {
+                let link = Link {
+                    endpoint: target.endpoint,
+                    encapsulation: Encapsulation::Vxlan,
+                    mtu: target.mtu,
+                    counters: Arc::clone(counters),
+                };
+                (*slot, link)
+            },
+        );
+        Forwarding::new(self.vni, state.own, links)
+    }
+
+    pub(super) fn key(&self, slot: Slot) -> Option<LinkKey> {
+        self.lock()
+            .links
+            .iter()
+            .find(|(_, link)| link.slot == slot)
+            .map(|(key, _)| *key)
+    }
+
+    pub(super) fn totals(&self) -> Vec<(LinkTarget, LinkTotals)> {
+        self.lock()
+            .links
+            .values()
+            .map(|link| (link.target, link.counters.totals()))
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change leaves the state whole, so what a panicking thread left is good.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fastpath::Port;
+    use wire::Mac;
+
+    use super::*;
+
+    fn target(n: u8) -> LinkTarget {
+        let endpoint = SocketAddr::from(([192, 0, 2, n], 6784));
+        LinkTarget {
+            key: LinkKey::Peer(PeerId([n; 8])),
+            endpoint,
+            mtu: 1450,
+        }
+    }
+
+    #[test]
+    fn slots_stay_with_their_links_and_macs_go_with_them() {
+        let (links, macs) = (Links::new(Vni::DEFAULT), MacTable::new(16));
+        let mut published = Vec::new();
+        links.replace(&[target(1), target(2)], &macs, |f| published.push(f));
+        let two = published[0].source(target(2).endpoint.ip()).unwrap();
+        macs.learn(Mac([2; 6]), Port::Link(two), 0);
+        macs.learn(Mac([4; 6]), Port::Link(1 - two), 0);
+
+        links.replace(&[target(2), target(3)], &macs, |f| published.push(f));
+        assert_eq!(published[1].source(target(2).endpoint.ip()), Some(two));
+        assert_eq!(published[1].source(target(1).endpoint.ip()), None);
+        assert_eq!(macs.lookup(Mac([2; 6])), Some(Port::Link(two)));
+        assert_eq!(macs.lookup(Mac([4; 6])), None);
+        assert_eq!(links.key(1 - two), Some(target(3).key));
+        assert_eq!(published[1].flood().len(), 2);
+    }
+}

@@ -1,0 +1,194 @@
+//! The address pool of this node, as the rest of the router sees it.
+//!
+//! One thread owns the allocator and its store. Requests queue up for it; it takes all that are
+//! there, works on them in memory, writes what changed with one sync, and only then answers. So
+//! an address that was answered survives a crash, and a hundred pods that start together cost one
+//! sync. Nothing here waits for the network.
+
+mod engine;
+mod error;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use control::IpamStatus;
+use ipam::AllocationKey;
+use ipnet::IpNet;
+use tokio::sync::{mpsc, oneshot};
+use wire::PeerName;
+
+use self::engine::Engine;
+pub use self::error::IpamError;
+pub use crate::io::ipam_store::StoreError;
+
+/// Requests that may wait. Callers beyond it wait to put theirs in, each to its own deadline.
+const QUEUE: usize = 1024;
+
+/// Most requests answered by one sync: bounds how long the first of them waits for the others.
+const BATCH: usize = 256;
+
+/// Time for requests whose caller names none. A sync takes milliseconds; a disk that takes longer
+/// than this is as good as gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How the range is first divided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IpamInit {
+    /// Nobody has said: what an earlier run decided, or nothing.
+    Undecided,
+    /// Among these nodes, which all nodes name alike.
+    Seed(Vec<PeerName>),
+}
+
+/// What the address pool needs to know.
+#[derive(Debug, Clone)]
+pub struct IpamOptions {
+    /// This node.
+    pub me: PeerName,
+    /// The overlay's range.
+    pub range: IpNet,
+    /// How it is first divided.
+    pub init: IpamInit,
+    /// Where the store is.
+    pub state_dir: PathBuf,
+    /// How long a released address rests.
+    pub hold_down: Duration,
+}
+
+/// Opens the store and starts the thread.
+///
+/// # Errors
+/// The range or the list of seeds cannot be, or the store cannot be opened: in use by another
+/// process, damaged, not accessible. A store of another node or range is no error: it is served,
+/// and nothing new is handed out (see [`IpamError::OtherRange`], [`IpamError::OtherNode`]).
+pub fn start(options: IpamOptions) -> anyhow::Result<IpamHandle> {
+    let mut engine = Engine::open(options).context("cannot start the address pool")?;
+    let (requests, mut queue) = mpsc::channel::<Request>(QUEUE);
+    std::thread::Builder::new()
+        .name("ipam".to_owned())
+        .spawn(move || {
+            let mut batch = Vec::with_capacity(BATCH);
+            while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
+                if let Some(closed) = engine.run(&mut batch) {
+                    // The file is free when the caller hears of it.
+                    drop(engine);
+                    let _ = closed.send(());
+                    return;
+                }
+            }
+        })
+        .context("cannot start the thread of the address pool")?;
+    Ok(IpamHandle { requests })
+}
+
+/// The way to the address pool. When the last handle is dropped, the pool ends.
+#[derive(Debug, Clone)]
+pub struct IpamHandle {
+    requests: mpsc::Sender<Request>,
+}
+
+impl IpamHandle {
+    /// An address for `key`: the lowest free one of `subnet` (the whole range unless given), or
+    /// exactly `address`. It is on the disk when this returns. A key that asks again gets what it
+    /// has.
+    ///
+    /// # Errors
+    /// See [`IpamError`]. After [`IpamError::Deadline`] the address may be held all the same:
+    /// ask again, or release it.
+    pub async fn allocate(
+        &self,
+        key: AllocationKey,
+        subnet: Option<IpNet>,
+        address: Option<IpAddr>,
+        deadline: Duration,
+    ) -> Result<IpNet, IpamError> {
+        self.ask(deadline, |reply| Request::Allocate {
+            key,
+            subnet,
+            address,
+            reply,
+        })
+        .await?
+    }
+
+    /// Everything that `key` has goes out of use, and is returned; nothing for an unknown key.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer within 10 s.
+    pub async fn release(&self, key: AllocationKey) -> Result<Vec<IpNet>, IpamError> {
+        self.ask(PATIENCE, |reply| Request::Release { key, reply })
+            .await?
+    }
+
+    /// What `key` has: the address that it got first, if it has several.
+    ///
+    /// # Errors
+    /// The pool does not answer within 10 s, or has ended.
+    pub async fn lookup(&self, key: AllocationKey) -> Result<Option<IpNet>, IpamError> {
+        self.ask(PATIENCE, |reply| Request::Lookup { key, reply })
+            .await
+    }
+
+    /// The range, what this node owns of it, and who uses what.
+    ///
+    /// # Errors
+    /// The pool does not answer within 10 s, or has ended.
+    pub async fn status(&self) -> Result<IpamStatus, IpamError> {
+        self.ask(PATIENCE, |reply| Request::Status { reply }).await
+    }
+
+    /// Ends the pool and closes its file, whatever handles there still are. Requests behind this
+    /// one are refused.
+    ///
+    /// # Errors
+    /// The pool does not answer within 10 s, or has ended already.
+    pub async fn close(&self) -> Result<(), IpamError> {
+        self.ask(PATIENCE, |reply| Request::Close { reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        deadline: Duration,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, IpamError> {
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            self.requests
+                .send(request(reply))
+                .await
+                .map_err(|_| IpamError::Stopped)?;
+            answer.await.map_err(|_| IpamError::Stopped)
+        };
+        let answered = tokio::time::timeout(deadline, asked).await;
+        answered.unwrap_or(Err(IpamError::Deadline { deadline }))
+    }
+}
+
+/// What the thread is asked. A request whose reply nobody waits for any more is not carried out.
+#[derive(Debug)]
+enum Request {
+    Allocate {
+        key: AllocationKey,
+        subnet: Option<IpNet>,
+        address: Option<IpAddr>,
+        reply: oneshot::Sender<Result<IpNet, IpamError>>,
+    },
+    Release {
+        key: AllocationKey,
+        reply: oneshot::Sender<Result<Vec<IpNet>, IpamError>>,
+    },
+    Lookup {
+        key: AllocationKey,
+        reply: oneshot::Sender<Option<IpNet>>,
+    },
+    Status {
+        reply: oneshot::Sender<IpamStatus>,
+    },
+    Close {
+        reply: oneshot::Sender<()>,
+    },
+}

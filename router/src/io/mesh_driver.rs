@@ -1,0 +1,435 @@
+//! Carries the mesh's control connections over TCP.
+//!
+//! One task owns the [`Mesh`] and nothing else does; a reader and a writer task per connection move
+//! bytes. Nothing here waits for a peer: what a peer is slow to read piles up in a queue of bounded
+//! size, and a peer that lets it fill, or that a write cannot reach within its deadline, loses its
+//! connection while everybody else goes on.
+
+mod connection;
+mod listener;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mesh::{
+    ConditionChange, ConnId, Counters, DialError, Input, LinkChange, Mesh, Output, PeerView,
+    Target, TargetView,
+};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+use wire::{PeerId, PeerName};
+
+use connection::Outgoing;
+
+/// What the mesh tells the node.
+#[derive(Debug)]
+pub enum MeshEvent {
+    /// A data link changed.
+    Link(LinkChange),
+    /// A control connection with a peer is in use, the first or a new one: gossip begins anew.
+    Connected {
+        /// Identity.
+        id: PeerId,
+        /// Name.
+        name: PeerName,
+    },
+    /// Gossip for another part of the program.
+    Gossip {
+        /// Identity of the sender.
+        from: PeerId,
+        /// Its name.
+        name: PeerName,
+        /// Which part it is for.
+        channel: u8,
+        /// The bytes.
+        payload: Vec<u8>,
+    },
+    /// A condition for the operator began or ended.
+    Condition(ConditionChange),
+}
+
+/// What the mesh knows, at one moment.
+#[derive(Debug, Clone)]
+pub struct MeshView {
+    /// All peers, by identity.
+    pub peers: Vec<PeerView>,
+    /// All targets.
+    pub targets: Vec<TargetView>,
+    /// Counts since the start.
+    pub counters: Counters,
+}
+
+/// Speaks to the running mesh.
+#[derive(Debug, Clone)]
+pub struct MeshHandle {
+    asks: mpsc::Sender<Ask>,
+    address: SocketAddr,
+}
+
+/// What the mesh's task is asked.
+#[derive(Debug)]
+enum Ask {
+    View(oneshot::Sender<MeshView>),
+    Tell(Input),
+    /// Answered when every peer has been told, or has had its time.
+    Leave(oneshot::Sender<()>),
+}
+
+/// What connections report.
+#[derive(Debug)]
+enum Report {
+    Input(Input),
+    /// A dial succeeded; the connection is to be taken over.
+    Dialled(ConnId, TcpStream, SocketAddr),
+    /// A connection came in.
+    Accepted(TcpStream, SocketAddr),
+}
+
+/// Questions that wait; who asks more waits too.
+const ASKS: usize = 256;
+/// Reports that wait, each of at most [`connection::READ_LEN`] bytes; readers wait when they are
+/// more, and TCP makes the peers wait.
+const REPORTS: usize = 1024;
+/// How long a name may take to be resolved and connected to, all its addresses together.
+const DIAL_DEADLINE: Duration = Duration::from_secs(10);
+/// How long one of them may take, so that one that is silent does not use up the others' time.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
+/// How long peers may take to hear a farewell.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Listens on `listen` and starts the mesh.
+///
+/// # Errors
+/// The port cannot be had; the text names it and the remedy.
+pub async fn start(
+    config: mesh::Config,
+    listen: SocketAddr,
+    events: mpsc::Sender<MeshEvent>,
+) -> anyhow::Result<MeshHandle> {
+    let listener = listener::bind(listen)?;
+    let address = listener.local_addr()?;
+    let (asks, inbox) = mpsc::channel(ASKS);
+    let (reports, reported) = mpsc::channel(REPORTS);
+    tokio::spawn(listener::accept(listener, reports.clone()));
+    let started = Instant::now();
+    let driver = Driver {
+        mesh: Mesh::new(config, Duration::ZERO),
+        started,
+        connections: HashMap::new(),
+        accepted: 0,
+        reports,
+        events,
+    };
+    tokio::spawn(driver.run(inbox, reported));
+    Ok(MeshHandle { asks, address })
+}
+
+impl MeshHandle {
+    /// The address that the mesh listens on, with its real port.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the mesh knows; none if it has ended.
+    pub async fn view(&self) -> Option<MeshView> {
+        let (answer, asked) = oneshot::channel();
+        self.asks.send(Ask::View(answer)).await.ok()?;
+        asked.await.ok()
+    }
+
+    /// All peers, by identity; none if the mesh has ended.
+    pub async fn peers(&self) -> Vec<PeerView> {
+        self.view().await.map(|view| view.peers).unwrap_or_default()
+    }
+
+    /// Names a target.
+    pub async fn connect(&self, target: Target) {
+        self.tell(Input::Connect(target)).await;
+    }
+
+    /// Takes a target back. A connection that it led to stays.
+    pub async fn forget(&self, target: Target) {
+        self.tell(Input::Forget(target)).await;
+    }
+
+    /// Sends gossip to one peer, or to all with a control connection.
+    pub async fn gossip(&self, to: Option<PeerId>, channel: u8, payload: Vec<u8>) {
+        self.tell(Input::SendGossip {
+            to,
+            channel,
+            payload,
+        })
+        .await;
+    }
+
+    /// Tells all peers that this node leaves, and waits until they know or have had their time.
+    pub async fn leave(&self) {
+        let (answer, asked) = oneshot::channel();
+        if self.asks.send(Ask::Leave(answer)).await.is_ok() {
+            // An error says that the mesh has ended, which is what was asked for.
+            let _ = asked.await;
+        }
+    }
+
+    async fn tell(&self, input: Input) {
+        // A mesh that has ended needs no input.
+        let _ = self.asks.send(Ask::Tell(input)).await;
+    }
+}
+
+/// The task that owns the mesh.
+struct Driver {
+    mesh: Mesh,
+    started: Instant,
+    connections: HashMap<ConnId, Open>,
+    accepted: u64,
+    reports: mpsc::Sender<Report>,
+    events: mpsc::Sender<MeshEvent>,
+}
+
+/// A connection that is open, or is being dialled.
+struct Open {
+    /// None while it is being dialled.
+    outgoing: Option<Outgoing>,
+    /// Ends the dial or the reader when it is dropped.
+    _task: AbortOnDrop,
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Driver {
+    async fn run(mut self, mut asks: mpsc::Receiver<Ask>, mut reports: mpsc::Receiver<Report>) {
+        loop {
+            self.carry_out().await;
+            let due = self
+                .mesh
+                .poll_timeout()
+                .map_or(Duration::from_secs(3600), |due| {
+                    due.saturating_sub(self.started.elapsed())
+                });
+            tokio::select! {
+                ask = asks.recv() => match ask {
+                    Some(Ask::View(answer)) => {
+                        // Whoever asked may have gone.
+                        let _ = answer.send(self.view());
+                    }
+                    Some(Ask::Tell(input)) => self.handle(input),
+                    Some(Ask::Leave(answer)) => {
+                        self.leave().await;
+                        let _ = answer.send(());
+                    }
+                    None => return,
+                },
+                report = reports.recv() => match report {
+                    Some(report) => self.take(report),
+                    None => return,
+                },
+                () = sleep(due) => self.handle(Input::Timeout),
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = self.now();
+        self.mesh.handle(input, now);
+    }
+
+    fn view(&self) -> MeshView {
+        let now = self.now();
+        MeshView {
+            peers: self.mesh.peers(now),
+            targets: self.mesh.targets(now),
+            counters: self.mesh.counters(),
+        }
+    }
+
+    fn take(&mut self, report: Report) {
+        match report {
+            Report::Input(input) => {
+                match &input {
+                    Input::DialFailed { conn, .. } | Input::Closed { conn, .. } => {
+                        // What a connection said before the mesh closed it is late.
+                        if self.connections.remove(conn).is_none() {
+                            return;
+                        }
+                    }
+                    Input::Received { conn, .. } if !self.connections.contains_key(conn) => return,
+                    _ => {}
+                }
+                self.handle(input);
+            }
+            Report::Dialled(conn, stream, remote) => {
+                if self.connections.contains_key(&conn) {
+                    self.open(conn, stream);
+                    self.handle(Input::Dialled { conn, remote });
+                }
+            }
+            Report::Accepted(stream, remote) => {
+                let conn = ConnId::Accepted(self.accepted);
+                self.accepted += 1;
+                self.open(conn, stream);
+                self.handle(Input::Accepted { conn, remote });
+            }
+        }
+    }
+
+    /// Carries out what the mesh wants, until it wants no more.
+    async fn carry_out(&mut self) {
+        while let Some(output) = self.mesh.poll_output() {
+            match output {
+                Output::Dial {
+                    conn,
+                    target,
+                    avoid,
+                } => self.dial(conn, target, avoid),
+                Output::Send { conn, bytes } => self.send(conn, bytes),
+                Output::Close { conn, reason } => {
+                    tracing::debug!(%conn, reason, "closing a control connection");
+                    // Dropping its queue lets the writer send what is in it and hang up.
+                    self.connections.remove(&conn);
+                }
+                Output::Link(change) => self.tell(MeshEvent::Link(change)).await,
+                Output::Connected { id, name } => {
+                    self.tell(MeshEvent::Connected { id, name }).await;
+                }
+                Output::Gossip {
+                    from,
+                    name,
+                    channel,
+                    payload,
+                } => {
+                    self.tell(MeshEvent::Gossip {
+                        from,
+                        name,
+                        channel,
+                        payload,
+                    })
+                    .await;
+                }
+                Output::Condition(change) => self.tell(MeshEvent::Condition(change)).await,
+            }
+        }
+    }
+
+    async fn tell(&self, event: MeshEvent) {
+        // The node is gone only when the router ends.
+        let _ = self.events.send(event).await;
+    }
+
+    fn open(&mut self, conn: ConnId, stream: TcpStream) {
+        let (outgoing, reader) = connection::split(conn, stream, self.reports.clone());
+        let open = Open {
+            outgoing: Some(outgoing),
+            _task: AbortOnDrop(reader),
+        };
+        self.connections.insert(conn, open);
+    }
+
+    fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
+        let Some(outgoing) = self
+            .connections
+            .get(&conn)
+            .and_then(|open| open.outgoing.as_ref())
+        else {
+            return;
+        };
+        if let Err(reason) = outgoing.push(bytes) {
+            tracing::warn!(%conn, %reason, "cutting off a peer that does not read");
+            self.connections.remove(&conn);
+            self.handle(Input::Closed {
+                conn,
+                reason: reason.to_string(),
+            });
+        }
+    }
+
+    fn dial(&mut self, conn: ConnId, target: Target, avoid: Vec<SocketAddr>) {
+        let reports = self.reports.clone();
+        let task = tokio::spawn(async move {
+            let report = match timeout(DIAL_DEADLINE, reach(&target, &avoid)).await {
+                Ok(Ok((stream, remote))) => Report::Dialled(conn, stream, remote),
+                Ok(Err(error)) => Report::Input(Input::DialFailed { conn, error }),
+                Err(_) => {
+                    let error = DialError::Failed(format!("{target}: no answer in time"));
+                    Report::Input(Input::DialFailed { conn, error })
+                }
+            };
+            // The driver is gone only when the router ends.
+            let _ = reports.send(report).await;
+        });
+        self.connections.insert(
+            conn,
+            Open {
+                outgoing: None,
+                _task: AbortOnDrop(task),
+            },
+        );
+    }
+
+    /// Says farewell, and gives every peer the time to hear it.
+    async fn leave(&mut self) {
+        self.handle(Input::Leave);
+        let mut last_words = Vec::new();
+        while let Some(output) = self.mesh.poll_output() {
+            match output {
+                Output::Send { conn, bytes } => self.send(conn, bytes),
+                Output::Close { conn, .. } => {
+                    let open = self.connections.remove(&conn);
+                    last_words.extend(open.and_then(|open| open.outgoing).map(Outgoing::finish));
+                }
+                _ => {}
+            }
+        }
+        let spoken = async {
+            for writer in last_words {
+                // A writer that failed has said all that it could.
+                let _ = writer.await;
+            }
+        };
+        if timeout(FAREWELL, spoken).await.is_err() {
+            tracing::warn!("some peers did not take the farewell in time");
+        }
+    }
+}
+
+/// Connects to the first address of a target that answers.
+async fn reach(
+    target: &Target,
+    avoid: &[SocketAddr],
+) -> Result<(TcpStream, SocketAddr), DialError> {
+    let failed = |text: String| DialError::Failed(format!("{target}: {text}"));
+    let found = tokio::net::lookup_host((target.host(), target.port())).await;
+    let found = found.map_err(|error| failed(format!("cannot be resolved: {error}")))?;
+    let addresses: Vec<_> = found.collect();
+    if addresses.is_empty() {
+        return Err(failed("has no address".to_owned()));
+    }
+    let mut last = DialError::OnlyMyself;
+    for address in addresses
+        .into_iter()
+        .filter(|address| !avoid.contains(address))
+    {
+        match timeout(CONNECT_DEADLINE, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok((stream, address)),
+            Ok(Err(error)) => last = failed(format!("{address}: {error}")),
+            Err(_) => last = failed(format!("{address}: no answer within {CONNECT_DEADLINE:?}")),
+        }
+    }
+    Err(last)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,557 @@
+//! The running node: what the control interface, the probes and the daemon's tasks act upon.
+//!
+//! One value that all of them share. Parts that must not be changed by two at once have a lock of
+//! their own, held for as long as the change takes and never across another part's.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use control::{
+    ApiError, AttachRequest, Attachment, AttachmentRef, Collected, Condition, DetachRequest,
+    Detached, GcRequest, NodeStatus, OverlayStatus, ReleasedAttachment, Status, pending,
+};
+use ipam::AllocationKey;
+use ipnet::IpNet;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use wire::{Mac, PeerId};
+
+use crate::attachments::Attachments;
+use crate::host::{Host, Underlay};
+use crate::http::ControlService;
+use crate::http::health::{Health, Loops, PATIENCE};
+use crate::http::metrics::Observed;
+use crate::io::datapath::Datapath;
+use crate::io::ipam_service::IpamHandle;
+use crate::io::mesh_driver::MeshHandle;
+use crate::settings::Settings;
+use crate::status::{Parts, assemble};
+use crate::switch::Switch;
+
+/// Who holds the bridge's own address. The colon keeps it apart from containers, whose identifiers
+/// have none.
+pub const BRIDGE_HOLDER: &str = "weft:bridge";
+/// How long an attach may wait for an address: less than the interface's own deadline, so that the
+/// reason arrives.
+pub const ATTACH_DEADLINE: Duration = Duration::from_secs(8);
+/// How long another part may take to say how it is.
+const REPORT_DEADLINE: Duration = Duration::from_secs(2);
+/// Attachments are changed one at a time within a shard; different ones rarely share one.
+const SHARDS: usize = 64;
+
+/// What the node found out about itself at its start.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Its identity.
+    pub id: PeerId,
+    /// The bridge's Ethernet address.
+    pub bridge_mac: Mac,
+    /// The underlay as it was found.
+    pub underlay: Underlay,
+    /// The pods' MTU.
+    pub mtu: u16,
+    /// Address and port on which other routers are accepted.
+    pub control: SocketAddr,
+}
+
+/// The node.
+#[derive(Debug)]
+pub struct Node {
+    settings: Settings,
+    facts: Facts,
+    started: Instant,
+    started_unix: u64,
+    host: Arc<Mutex<Host>>,
+    datapath: Mutex<Option<Datapath>>,
+    mesh: MeshHandle,
+    ipam: IpamHandle,
+    switch: Mutex<Switch>,
+    conditions: Mutex<BTreeMap<(String, String), Condition>>,
+    attachments: Mutex<Attachments>,
+    shards: Vec<tokio::sync::Mutex<()>>,
+    /// The bridge's addresses, once it has them. The lock is for the one who gives them.
+    gateways: watch::Sender<Vec<IpNet>>,
+    gateway_lock: tokio::sync::Mutex<()>,
+    loops: Loops,
+}
+
+/// What a node is made of.
+#[derive(Debug)]
+pub struct NodeParts {
+    /// The settings.
+    pub settings: Settings,
+    /// What was found out.
+    pub facts: Facts,
+    /// When it started: the zero of its monotonic time.
+    pub started: Instant,
+    /// The machine.
+    pub host: Host,
+    /// The data path.
+    pub datapath: Datapath,
+    /// The peers.
+    pub mesh: MeshHandle,
+    /// The addresses.
+    pub ipam: IpamHandle,
+    /// The composition of links.
+    pub switch: Switch,
+    /// What is known of attachments.
+    pub attachments: Attachments,
+}
+
+impl Node {
+    /// Puts a node together.
+    pub fn new(parts: NodeParts) -> Self {
+        Self {
+            settings: parts.settings,
+            facts: parts.facts,
+            started: parts.started,
+            started_unix: unix_now().saturating_sub(parts.started.elapsed().as_secs()),
+            host: Arc::new(Mutex::new(parts.host)),
+            datapath: Mutex::new(Some(parts.datapath)),
+            mesh: parts.mesh,
+            ipam: parts.ipam,
+            switch: Mutex::new(parts.switch),
+            conditions: Mutex::default(),
+            attachments: Mutex::new(parts.attachments),
+            shards: std::iter::repeat_with(Default::default)
+                .take(SHARDS)
+                .collect(),
+            gateways: watch::Sender::new(Vec::new()),
+            gateway_lock: tokio::sync::Mutex::default(),
+            loops: Loops::default(),
+        }
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The loops whose turning is the router's health.
+    pub fn loops(&self) -> &Loops {
+        &self.loops
+    }
+
+    /// The peers.
+    pub fn mesh(&self) -> &MeshHandle {
+        &self.mesh
+    }
+
+    /// The addresses.
+    pub fn ipam(&self) -> &IpamHandle {
+        &self.ipam
+    }
+
+    /// Monotonic time since the start.
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Changes the composition of links and hands the data path what comes of it.
+    pub fn change_links(&self, change: impl FnOnce(&mut Switch)) {
+        let mut switch = lock(&self.switch);
+        change(&mut switch);
+        let links = switch.links();
+        if let Some(datapath) = &*lock(&self.datapath) {
+            datapath.set_links(&links);
+        }
+    }
+
+    /// Raises a condition, or says it anew.
+    pub fn raise(&self, name: &str, subject: &str, message: String) {
+        tracing::warn!(condition = name, subject, message, "needs attention");
+        let mut conditions = lock(&self.conditions);
+        let key = (name.to_owned(), subject.to_owned());
+        let since = conditions
+            .get(&key)
+            .map_or_else(unix_now, |condition| condition.since);
+        conditions.insert(
+            key,
+            Condition {
+                name: name.to_owned(),
+                message,
+                since,
+            },
+        );
+    }
+
+    /// A condition is over.
+    pub fn clear(&self, name: &str, subject: &str) {
+        if lock(&self.conditions)
+            .remove(&(name.to_owned(), subject.to_owned()))
+            .is_some()
+        {
+            tracing::info!(condition = name, subject, "is over");
+        }
+    }
+
+    /// Forgets MACs that have been silent for too long.
+    pub fn expire_macs(&self) {
+        if let Some(datapath) = &*lock(&self.datapath) {
+            datapath.expire_macs(self.settings.mac_age);
+        }
+    }
+
+    /// Gives the bridge its address, if it has none yet: the pods' gateway.
+    ///
+    /// # Errors
+    /// No address can be had in this time, or the kernel does not take it.
+    pub async fn ensure_gateway(&self, deadline: Duration) -> Result<Vec<IpNet>, ApiError> {
+        let _one_at_a_time = self.gateway_lock.lock().await;
+        let known = self.gateways.borrow().clone();
+        if !known.is_empty() {
+            return Ok(known);
+        }
+        let key = bridge_key(&self.settings.bridge)?;
+        let address = self.ipam.allocate(key, None, None, deadline).await?;
+        let addresses = vec![self.on_link(address)];
+        let (host, wanted) = (Arc::clone(&self.host), addresses.clone());
+        let set = tokio::task::spawn_blocking(move || lock(&host).set_addresses(wanted)).await;
+        match set {
+            Ok(Ok(())) => {
+                tracing::info!(address = %addresses[0], bridge = self.settings.bridge, "the bridge has its address");
+                self.gateways.send_replace(addresses.clone());
+                Ok(addresses)
+            }
+            Ok(Err(error)) => Err(ApiError::internal(
+                format!(
+                    "the bridge {} does not take its address: {error:#}",
+                    self.settings.bridge
+                ),
+                "see the router's log",
+            )),
+            Err(error) => Err(ApiError::internal(format!("a task failed: {error}"), "")),
+        }
+    }
+
+    /// Carries out the releases that were noted while the router was away.
+    pub async fn release_pending(&self) {
+        let socket = &self.settings.socket;
+        let listing = match pending::list(socket) {
+            Ok(listing) => listing,
+            Err(error) => {
+                let dir = pending::directory(socket);
+                tracing::warn!(dir = %dir.display(), %error, "cannot read the pending releases");
+                return;
+            }
+        };
+        for (file, error) in listing.unreadable {
+            tracing::warn!(file = %file.display(), %error, "cannot read a pending release");
+        }
+        for pending in listing.pending {
+            let request = pending.request;
+            match self.detach(request.clone()).await {
+                Ok(_) => tracing::info!(
+                    container = request.container_id,
+                    interface = request.ifname,
+                    "carried out a pending release"
+                ),
+                Err(error) => tracing::warn!(
+                    container = request.container_id,
+                    interface = request.ifname,
+                    %error,
+                    "a pending release failed"
+                ),
+            }
+        }
+    }
+
+    /// Stops the data path. Frames are dropped by the kernel from here on.
+    pub fn stop_datapath(&self) {
+        let datapath = lock(&self.datapath).take();
+        if let Some(datapath) = datapath {
+            datapath.stop();
+        }
+    }
+
+    /// Removes the bridge if no pod is on it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn lower_bridge(&self) -> anyhow::Result<bool> {
+        lock(&self.host).lower_bridge()
+    }
+
+    /// An address with the prefix length of the whole range, which is on-link for every pod.
+    fn on_link(&self, address: IpNet) -> IpNet {
+        IpNet::new(address.addr(), self.settings.range.prefix_len()).unwrap_or(address)
+    }
+
+    fn attached(&self, address: IpNet, gateways: &[IpNet]) -> Attachment {
+        Attachment {
+            addresses: vec![self.on_link(address)],
+            gateways: gateways.iter().map(IpNet::addr).collect(),
+            range: vec![self.settings.range],
+            mtu: self.facts.mtu,
+            bridge: self.settings.bridge.clone(),
+        }
+    }
+
+    async fn shard(&self, of: &AttachmentRef) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        (&of.container_id, &of.ifname).hash(&mut hasher);
+        let index = usize::try_from(hasher.finish() % SHARDS as u64).unwrap_or(0);
+        self.shards[index].lock().await
+    }
+
+    /// Releases what an attachment holds. The caller has its shard.
+    async fn release(&self, of: &AttachmentRef) -> Result<Vec<IpNet>, ApiError> {
+        let released = self.ipam.release(key(of)?).await?;
+        lock(&self.attachments).remove([of]);
+        if let Err(error) = self.forget_pending(of) {
+            tracing::warn!(container = of.container_id, %error, "cannot forget a pending release");
+        }
+        Ok(released
+            .into_iter()
+            .map(|address| self.on_link(address))
+            .collect())
+    }
+
+    /// Forgets the pending release of an attachment; says whether there was one.
+    fn forget_pending(&self, of: &AttachmentRef) -> std::io::Result<bool> {
+        match pending::find(&self.settings.socket, &of.clone().into())? {
+            Some(pending) => pending::forget(&pending).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn node_status(&self) -> NodeStatus {
+        let underlay = self.facts.underlay.addresses.iter();
+        NodeStatus {
+            name: self.settings.name.clone(),
+            id: self.facts.id,
+            started_unix: self.started_unix,
+            underlay: underlay
+                .map(|address| SocketAddr::new(*address, self.settings.vxlan_port))
+                .collect(),
+            control: Some(self.facts.control),
+            socket: self.settings.socket.display().to_string(),
+            state_dir: self.settings.state_dir.display().to_string(),
+        }
+    }
+}
+
+impl ControlService for Node {
+    async fn attach(&self, request: AttachRequest) -> Result<Attachment, ApiError> {
+        let end = Instant::now() + ATTACH_DEADLINE;
+        let of = AttachmentRef::new(&request.container_id, &request.ifname);
+        let key = key(&of)?;
+        let _one_at_a_time = self.shard(&of).await;
+        // An old release must not take the address that is handed out now.
+        if pending::find(&self.settings.socket, &of.clone().into()).is_ok_and(|p| p.is_some()) {
+            self.release(&of).await?;
+        }
+        let gateways = self.ensure_gateway(left(end)).await?;
+        let address = self
+            .ipam
+            .allocate(key, request.subnet, request.address, left(end))
+            .await?;
+        lock(&self.attachments).insert(&request);
+        Ok(self.attached(address, &gateways))
+    }
+
+    async fn detach(&self, request: DetachRequest) -> Result<Detached, ApiError> {
+        let of = AttachmentRef::new(&request.container_id, &request.ifname);
+        let _one_at_a_time = self.shard(&of).await;
+        Ok(Detached {
+            released: self.release(&of).await?,
+        })
+    }
+
+    async fn attachment(&self, of: AttachmentRef) -> Result<Attachment, ApiError> {
+        let address = self.ipam.lookup(key(&of)?).await?;
+        let gateways = self.gateways.borrow().clone();
+        match address {
+            Some(address) => Ok(self.attached(address, &gateways)),
+            None => Err(ApiError::not_found(
+                format!(
+                    "interface {} of container {} holds no address",
+                    of.ifname, of.container_id
+                ),
+                "it was never attached on this node, or was detached",
+            )),
+        }
+    }
+
+    async fn gc(&self, request: GcRequest) -> Result<Collected, ApiError> {
+        let status = self.ipam.status().await?;
+        let mut released = Vec::new();
+        for allocation in status.allocations {
+            let of = AttachmentRef::new(&allocation.container_id, &allocation.ifname);
+            let ours = allocation.container_id.contains(':');
+            let judged = request
+                .network
+                .as_deref()
+                .is_none_or(|network| lock(&self.attachments).is_of(&of, network));
+            if ours || !judged || request.keep.contains(&of) {
+                continue;
+            }
+            let _one_at_a_time = self.shard(&of).await;
+            let addresses = self.release(&of).await?;
+            released.push(ReleasedAttachment {
+                attachment: of,
+                addresses,
+            });
+        }
+        Ok(Collected { released })
+    }
+
+    async fn status(&self) -> Result<Status, ApiError> {
+        let ipam = timeout(REPORT_DEADLINE, self.ipam.status())
+            .await
+            .map_err(|_| silent("address pool"))??;
+        let mesh = timeout(REPORT_DEADLINE, self.mesh.view()).await;
+        let Ok(Some(mesh)) = mesh else {
+            return Err(silent("mesh"));
+        };
+        let (links, macs, mut counters, offloads, queues) = match &*lock(&self.datapath) {
+            Some(datapath) => (
+                datapath.links(),
+                datapath.macs(),
+                datapath.counters(),
+                datapath.capabilities(),
+                datapath.queues(),
+            ),
+            None => return Err(ApiError::not_ready("the router is shutting down", "")),
+        };
+        let overlay = OverlayStatus {
+            bridge: self.settings.bridge.clone(),
+            bridge_mac: self.facts.bridge_mac,
+            bridge_addresses: self.gateways.borrow().clone(),
+            tap: self.settings.tap.clone(),
+            queues,
+            mtu: self.facts.mtu,
+            underlay_mtu: self.facts.underlay.mtu,
+            vni: self.settings.vni.get(),
+            vxlan_port: self.settings.vxlan_port,
+            offloads,
+            encrypted: false,
+        };
+        counters.extend(
+            mesh.counters
+                .named()
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
+        let conditions = lock(&self.conditions).values().cloned().collect();
+        Ok(assemble(Parts {
+            node: self.node_status(),
+            overlay,
+            peers: &mesh.peers,
+            targets: &mesh.targets,
+            switch: &lock(&self.switch),
+            links: &links,
+            macs: &macs,
+            ipam,
+            counters,
+            conditions,
+            now: self.now(),
+        }))
+    }
+}
+
+impl Observed for Node {
+    async fn status(&self) -> Result<Status, ApiError> {
+        ControlService::status(self).await
+    }
+
+    async fn health(&self) -> Health {
+        let mut reasons: Vec<String> = self
+            .loops
+            .stalled(PATIENCE)
+            .into_iter()
+            .map(|(name, silence)| format!("{name} has not moved for {silence:?}"))
+            .collect();
+        reasons.extend(lock(&self.datapath).as_ref().and_then(stalled));
+        if !matches!(
+            timeout(REPORT_DEADLINE, self.mesh.view()).await,
+            Ok(Some(_))
+        ) {
+            reasons.push(silent("mesh").message);
+        }
+        if timeout(REPORT_DEADLINE, self.ipam.status()).await.is_err() {
+            reasons.push(silent("address pool").message);
+        }
+        Health { reasons }
+    }
+
+    async fn readiness(&self) -> Health {
+        let mut reasons = Vec::new();
+        match &*lock(&self.datapath) {
+            Some(datapath) => reasons.extend(stalled(datapath)),
+            None => reasons.push("the data path does not run".to_owned()),
+        }
+        match timeout(REPORT_DEADLINE, self.ipam.status()).await {
+            Ok(Ok(ipam)) if ipam.ready => {}
+            Ok(Ok(ipam)) => {
+                let reason = ipam
+                    .reason
+                    .unwrap_or_else(|| "no reason is known".to_owned());
+                reasons.push(format!("no address can be handed out: {reason}"));
+            }
+            Ok(Err(error)) => reasons.push(ApiError::from(error).message),
+            Err(_) => reasons.push(silent("address pool").message),
+        }
+        if self.gateways.borrow().is_empty() {
+            reasons.push(format!(
+                "the bridge {} has no address yet",
+                self.settings.bridge
+            ));
+        }
+        Health { reasons }
+    }
+}
+
+fn stalled(datapath: &Datapath) -> Option<String> {
+    let silence = datapath.stalled_for();
+    (silence > PATIENCE).then(|| match silence {
+        Duration::MAX => "a data path worker has died".to_owned(),
+        silence => format!("a data path worker has not moved for {silence:?}"),
+    })
+}
+
+fn silent(part: &str) -> ApiError {
+    ApiError::internal(
+        format!("the {part} does not answer within {REPORT_DEADLINE:?}"),
+        "see the router's log; a restart loses no pod",
+    )
+}
+
+/// Who holds the bridge's own address.
+///
+/// # Errors
+/// Never for a valid interface name.
+pub fn bridge_key(bridge: &str) -> Result<AllocationKey, ApiError> {
+    AllocationKey::new(BRIDGE_HOLDER, bridge)
+        .map_err(|error| ApiError::bad_request(error.to_string(), ""))
+}
+
+fn key(of: &AttachmentRef) -> Result<AllocationKey, ApiError> {
+    AllocationKey::new(&of.container_id, &of.ifname)
+        .map_err(|error| ApiError::bad_request(error.to_string(), ""))
+}
+
+fn left(end: Instant) -> Duration {
+    end.saturating_duration_since(Instant::now())
+}
+
+/// Addresses of this node at a port, for the switch to know itself by.
+pub fn at_port(addresses: Vec<IpAddr>, port: u16) -> impl Iterator<Item = SocketAddr> {
+    addresses
+        .into_iter()
+        .map(move |address| SocketAddr::new(address, port))
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+/// What these locks guard is whole after each statement, so what a panicking thread left is good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

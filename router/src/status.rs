@@ -1,0 +1,396 @@
+//! What the node says of itself: the parts' own accounts put together. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use control::{
+    Condition, Encapsulation, IpamStatus, MacStatus, NodeStatus, OverlayStatus, PeerKind,
+    PeerState, PeerStatus, Status,
+};
+use fastpath::LinkTotals;
+use mesh::{PeerView, TargetState, TargetView};
+
+use crate::io::datapath::{LinkKey, LinkTarget, MacView};
+use crate::switch::{Switch, Vtep, VtepUse};
+
+/// What a status is made of.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// The node itself.
+    pub node: NodeStatus,
+    /// The overlay as this node forms it.
+    pub overlay: OverlayStatus,
+    /// The mesh's peers.
+    pub peers: &'a [PeerView],
+    /// What becomes of the addresses that the operator named.
+    pub targets: &'a [TargetView],
+    /// The composition of links.
+    pub switch: &'a Switch,
+    /// The data path's links and what crossed them.
+    pub links: &'a [(LinkTarget, LinkTotals)],
+    /// The MAC table.
+    pub macs: &'a [MacView],
+    /// The address pool.
+    pub ipam: IpamStatus,
+    /// The data path's counters, and others'.
+    pub counters: BTreeMap<String, u64>,
+    /// What an operator should look at.
+    pub conditions: Vec<Condition>,
+    /// The caller's monotonic time.
+    pub now: Duration,
+}
+
+/// Puts a status together.
+pub fn assemble(parts: Parts<'_>) -> Status {
+    let links: HashMap<_, _> = parts
+        .links
+        .iter()
+        .map(|(target, totals)| (target.key, (*target, *totals)))
+        .collect();
+    let mut peers: Vec<_> = parts.peers.iter().map(|view| peer(view, &links)).collect();
+    peers.extend(parts.targets.iter().filter_map(nobody_yet));
+    let vteps = parts.switch.vteps();
+    peers.extend(
+        vteps
+            .iter()
+            .map(|(vtep, used)| foreign(vtep, used, &links, parts.now)),
+    );
+    peers.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+
+    let mut names: HashMap<LinkKey, String> = parts
+        .peers
+        .iter()
+        .map(|view| (LinkKey::Peer(view.id), view.name.to_string()))
+        .collect();
+    for (vtep, used) in &vteps {
+        if let VtepUse::Link(link) = used {
+            names.insert(link.key, vtep.endpoint.to_string());
+        }
+    }
+    let mut macs: Vec<_> = parts.macs.iter().map(|view| mac(view, &names)).collect();
+    macs.sort_by(|a, b| (&a.port, a.mac).cmp(&(&b.port, b.mac)));
+
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node: parts.node,
+        overlay: parts.overlay,
+        peers,
+        macs,
+        ipam: parts.ipam,
+        counters: parts.counters,
+        conditions: parts.conditions,
+    }
+}
+
+type LinkMap = HashMap<LinkKey, (LinkTarget, LinkTotals)>;
+
+/// What the mesh says of a peer, with what the data path does (I8): a peer that the mesh takes for
+/// up and that has no link is not up.
+fn peer(view: &PeerView, links: &LinkMap) -> PeerStatus {
+    let link = links.get(&LinkKey::Peer(view.id));
+    let (state, reason) = match (view.state, link) {
+        (mesh::PeerState::Up, Some(_)) => (PeerState::Up, view.reason.clone()),
+        (mesh::PeerState::Up, None) => (
+            PeerState::Connecting,
+            Some("the data path has no link to it yet".to_owned()),
+        ),
+        (mesh::PeerState::Connecting, _) => (PeerState::Connecting, view.reason.clone()),
+        (mesh::PeerState::Down, _) => (PeerState::Down, view.reason.clone()),
+    };
+    let totals = link.map(|(_, totals)| *totals).unwrap_or_default();
+    PeerStatus {
+        name: view.name.to_string(),
+        id: Some(view.id),
+        kind: PeerKind::Peer,
+        address: link.map(|(target, _)| target.endpoint).or(view.endpoint),
+        control: view.control,
+        state,
+        reason,
+        since_secs: view.since.as_secs(),
+        encapsulation: Encapsulation::Vxlan,
+        mtu: link
+            .map(|(target, _)| target.mtu)
+            .or(view.mtu)
+            .unwrap_or_default(),
+        rtt_us: view
+            .rtt
+            .map(|rtt| rtt.as_micros().try_into().unwrap_or(u64::MAX)),
+        tx_frames: totals.tx_frames,
+        rx_frames: totals.rx_frames,
+        tx_bytes: totals.tx_bytes,
+        rx_bytes: totals.rx_bytes,
+    }
+}
+
+/// An address that the operator named, and at which no peer is known yet.
+fn nobody_yet(view: &TargetView) -> Option<PeerStatus> {
+    let state = match view.state {
+        TargetState::Peer(_) | TargetState::Myself => return None,
+        TargetState::Waiting if view.reason.is_some() => PeerState::Down,
+        TargetState::Waiting | TargetState::Connecting => PeerState::Connecting,
+    };
+    Some(PeerStatus {
+        name: view.target.to_string(),
+        id: None,
+        kind: PeerKind::Peer,
+        address: None,
+        control: view.target.literal(),
+        state,
+        reason: view.reason.clone(),
+        since_secs: 0,
+        encapsulation: Encapsulation::Vxlan,
+        mtu: 0,
+        rtt_us: None,
+        tx_frames: 0,
+        rx_frames: 0,
+        tx_bytes: 0,
+        rx_bytes: 0,
+    })
+}
+
+/// A VTEP is never asked how it is, so a link to it is up as soon as it is there.
+fn foreign(vtep: &Vtep, used: &VtepUse, links: &LinkMap, now: Duration) -> PeerStatus {
+    let (link, reason) = match used {
+        VtepUse::Link(target) => (links.get(&target.key), None),
+        VtepUse::LeftOut(reason) => (None, Some(reason.clone())),
+    };
+    let totals = link.map(|(_, totals)| *totals).unwrap_or_default();
+    PeerStatus {
+        name: vtep.endpoint.to_string(),
+        id: None,
+        kind: PeerKind::Vtep,
+        address: vtep.resolved.as_ref().ok().copied(),
+        control: None,
+        state: if link.is_some() {
+            PeerState::Up
+        } else {
+            PeerState::Down
+        },
+        reason,
+        since_secs: now.saturating_sub(vtep.since).as_secs(),
+        encapsulation: Encapsulation::Vxlan,
+        mtu: link.map(|(target, _)| target.mtu).unwrap_or_default(),
+        rtt_us: None,
+        tx_frames: totals.tx_frames,
+        rx_frames: totals.rx_frames,
+        tx_bytes: totals.tx_bytes,
+        rx_bytes: totals.rx_bytes,
+    }
+}
+
+fn mac(view: &MacView, names: &HashMap<LinkKey, String>) -> MacStatus {
+    let port = match view.link {
+        None => "local".to_owned(),
+        Some(key) => names.get(&key).cloned().unwrap_or_else(|| match key {
+            LinkKey::Peer(id) => id.to_string(),
+            LinkKey::Vtep(address) => address.to_string(),
+        }),
+    };
+    MacStatus {
+        mac: view.mac,
+        port,
+        age_secs: view.age.as_secs(),
+    }
+}
+
+/// A status for the tests of whoever shows one.
+#[cfg(test)]
+pub(crate) mod sample {
+    use super::*;
+
+    /// A node with one peer up, one down, a VTEP, and something to say about each part.
+    pub(crate) fn status() -> Status {
+        let id = wire::PeerId([0xab; 8]);
+        let node = NodeStatus {
+            name: "node-1".parse().unwrap(),
+            id: wire::PeerId([1; 8]),
+            started_unix: 1_000_000,
+            underlay: vec!["192.0.2.1:6784".parse().unwrap()],
+            control: Some("[::]:6783".parse().unwrap()),
+            socket: "/run/weft/weft.sock".to_owned(),
+            state_dir: "/var/lib/weft".to_owned(),
+        };
+        let overlay = OverlayStatus {
+            bridge: "weft".to_owned(),
+            bridge_mac: wire::Mac([2, 0, 0, 0, 0, 1]),
+            bridge_addresses: vec!["10.32.0.1/12".parse().unwrap()],
+            tap: "weft-tap".to_owned(),
+            queues: 2,
+            mtu: 1450,
+            underlay_mtu: 1500,
+            vni: 1,
+            vxlan_port: 6784,
+            offloads: vec!["tso".to_owned(), "udp-gso".to_owned()],
+            encrypted: false,
+        };
+        let view = |n: u8, name: &str, state, reason: Option<&str>| PeerView {
+            name: name.parse().unwrap(),
+            id: wire::PeerId([n; 8]),
+            endpoint: Some(([192, 0, 2, n], 6784).into()),
+            control: Some(([192, 0, 2, n], 6783).into()),
+            connected: state == mesh::PeerState::Up,
+            state,
+            reason: reason.map(str::to_owned),
+            since: Duration::from_secs(75),
+            mtu: Some(1450),
+            rtt: (state == mesh::PeerState::Up).then_some(Duration::from_micros(312)),
+            version: Some("0.1.0".to_owned()),
+        };
+        let peers = [
+            view(0xab, "node-2", mesh::PeerState::Up, None),
+            view(
+                0xac,
+                "node-3",
+                mesh::PeerState::Down,
+                Some("no answer for 60 s"),
+            ),
+        ];
+        let vtep = crate::settings::Endpoint::parse("192.0.2.7", 8472).unwrap();
+        let switch = Switch::new(1500, [], [vtep], Duration::ZERO);
+        let peer_link = LinkTarget {
+            key: LinkKey::Peer(id),
+            endpoint: ([192, 0, 2, 0xab], 6784).into(),
+            mtu: 1450,
+        };
+        let totals = LinkTotals {
+            tx_frames: 10,
+            tx_bytes: 1000,
+            rx_frames: 8,
+            rx_bytes: 900,
+        };
+        let mut links = vec![(peer_link, totals)];
+        links.extend(
+            switch
+                .links()
+                .into_iter()
+                .map(|link| (link, LinkTotals::default())),
+        );
+        let macs = [
+            MacView {
+                mac: wire::Mac([2, 0, 0, 0, 0, 7]),
+                link: None,
+                age: Duration::from_secs(3),
+            },
+            MacView {
+                mac: wire::Mac([2, 0, 0, 0, 0, 9]),
+                link: Some(LinkKey::Peer(id)),
+                age: Duration::from_secs(1),
+            },
+        ];
+        let ipam = IpamStatus {
+            range: "10.32.0.0/12".parse().unwrap(),
+            ready: true,
+            reason: None,
+            seeds: vec!["node-1".parse().unwrap(), "node-2".parse().unwrap()],
+            owned: vec![control::OwnedRange {
+                range: "10.32.0.0-10.39.255.255".to_owned(),
+                size: 524_288,
+            }],
+            used: 2,
+            free: 524_286,
+            allocations: vec![],
+        };
+        let counters = [
+            ("drop_no_peer", 3),
+            ("drop_too_big", 0),
+            ("tap_rx_frames", 21),
+        ];
+        assemble(Parts {
+            node,
+            overlay,
+            peers: &peers,
+            targets: &[],
+            switch: &switch,
+            links: &links,
+            macs: &macs,
+            ipam,
+            counters: counters
+                .map(|(name, value)| (name.to_owned(), value))
+                .into(),
+            conditions: vec![Condition {
+                name: "duplicate_name".to_owned(),
+                message: "192.0.2.9 is called node-1 too: rename one of them".to_owned(),
+                since: 1_000_030,
+            }],
+            now: Duration::from_secs(90),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_and_vteps_are_listed_with_what_the_data_path_does() {
+        let status = sample::status();
+        let shown: Vec<_> = status
+            .peers
+            .iter()
+            .map(|peer| {
+                (
+                    peer.name.as_str(),
+                    peer.kind,
+                    peer.state,
+                    peer.tx_frames,
+                    peer.since_secs,
+                )
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("192.0.2.7:8472", PeerKind::Vtep, PeerState::Up, 0, 90),
+                ("node-2", PeerKind::Peer, PeerState::Up, 10, 75),
+                ("node-3", PeerKind::Peer, PeerState::Down, 0, 75),
+            ]
+        );
+        let ports: Vec<_> = status.macs.iter().map(|mac| mac.port.as_str()).collect();
+        assert_eq!(ports, ["local", "node-2"]);
+    }
+
+    #[test]
+    fn a_target_is_listed_until_a_peer_is_known_there() {
+        let view = |state, reason: Option<&str>| TargetView {
+            target: "b.example:6783".parse().unwrap(),
+            state,
+            reason: reason.map(str::to_owned),
+            retry_in: None,
+        };
+        assert_eq!(
+            nobody_yet(&view(TargetState::Peer(wire::PeerId([2; 8])), None)),
+            None
+        );
+        assert_eq!(nobody_yet(&view(TargetState::Myself, None)), None);
+        let trying = nobody_yet(&view(TargetState::Connecting, Some("refused"))).unwrap();
+        assert_eq!(
+            (trying.name.as_str(), trying.state),
+            ("b.example:6783", PeerState::Connecting)
+        );
+        let failed = nobody_yet(&view(TargetState::Waiting, Some("refused"))).unwrap();
+        assert_eq!(
+            (failed.state, failed.reason.as_deref()),
+            (PeerState::Down, Some("refused"))
+        );
+    }
+
+    #[test]
+    fn i8_a_peer_without_a_link_is_not_up() {
+        let view = PeerView {
+            name: "b".parse().unwrap(),
+            id: wire::PeerId([2; 8]),
+            endpoint: None,
+            control: None,
+            connected: true,
+            state: mesh::PeerState::Up,
+            reason: None,
+            since: Duration::ZERO,
+            mtu: None,
+            rtt: None,
+            version: None,
+        };
+        let status = peer(&view, &HashMap::new());
+        assert_eq!(status.state, PeerState::Connecting);
+        assert!(status.reason.unwrap().contains("no link"));
+    }
+}
