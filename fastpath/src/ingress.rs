@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 
 use wire::Mac;
+use wire::ethernet::{HEADER_LEN, VLAN_TAG_LEN};
 use wire::vxlan::{self, VxlanError};
 
 use crate::counters::{Counters, DropReason, add};
 use crate::forwarding::{Forwarding, Slot};
 use crate::join::Joiner;
 use crate::mac_table::{MacCache, MacTable, Port};
+use crate::oversized;
 use crate::vnet::VnetHdr;
 
 /// One receive: a datagram, or with `UDP_GRO` a run of equal ones.
@@ -38,6 +40,8 @@ pub struct Ingress {
     offloads: bool,
     /// Whether that goes for runs of UDP datagrams too.
     udp_offload: bool,
+    /// Where super-frames are cut that a TAP without offloads does not take.
+    scratch: Vec<u8>,
 }
 
 impl Ingress {
@@ -47,6 +51,7 @@ impl Ingress {
             cache: MacCache::new(),
             offloads,
             udp_offload: offloads && udp_offload,
+            scratch: Vec::new(),
         }
     }
 
@@ -77,12 +82,26 @@ impl Ingress {
                 );
                 continue;
             };
+            // The bridge lets a VLAN tag pass beyond its MTU.
+            let mtu = forwarding.link(slot).map_or(u16::MAX, |link| link.mtu);
+            let longest = usize::from(mtu) + HEADER_LEN + VLAN_TAG_LEN;
             for datagram in run.bytes.chunks(segment) {
                 match self.open(datagram, slot, forwarding, macs, now) {
                     Ok(frame) => {
                         frames += 1;
                         bytes += frame.len() as u64;
-                        joiner.push(frame, counters, sink);
+                        if frame.len() <= longest {
+                            joiner.push(frame, counters, sink);
+                            continue;
+                        }
+                        // It must not overtake what its flow has sent before.
+                        joiner.flush(counters, sink);
+                        let scratch = &mut self.scratch;
+                        if let Err(reason) =
+                            oversized::deliver(frame, mtu, self.offloads, scratch, counters, sink)
+                        {
+                            counters.drop(reason, 1);
+                        }
                     }
                     Err(reason) => counters.drop(reason, 1),
                 }

@@ -23,7 +23,7 @@ pub const MAX_PARTS: usize = 2 + MAX_SEGMENTS;
 /// Flows that are joined side by side. When all are taken the oldest is delivered.
 const FLOWS: usize = 8;
 /// Ethernet 14, IPv6 40 and the longest TCP header 60.
-const MAX_HEADERS: usize = HEADER_LEN + 40 + 60;
+pub(crate) const MAX_HEADERS: usize = HEADER_LEN + 40 + 60;
 
 /// Joins the frames of one batch.
 #[derive(Debug)]

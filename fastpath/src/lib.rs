@@ -19,6 +19,7 @@ mod forwarding;
 mod ingress;
 mod join;
 mod mac_table;
+mod oversized;
 mod too_big;
 mod train;
 mod vnet;

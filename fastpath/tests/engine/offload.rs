@@ -106,6 +106,38 @@ fn a_sum_left_partial_by_a_peers_kernel_reaches_the_pod_as_such() {
     assert_eq!(written, [read(VnetHdr::PLAIN, &tcp.frame())]);
 }
 
+/// The kernel's VXLAN device over veth hands over its super-frames uncut, too.
+#[test]
+fn a_super_frame_that_a_peers_kernel_left_whole_reaches_the_pod() {
+    for v6 in [false, true] {
+        let tcp = Tcp {
+            v6,
+            flags: 0x18,
+            ..Tcp::new(20_000)
+        };
+        let mut b = Node::new(forwarding(1450, &[1]));
+        let datagram = [&wire::vxlan::header(wire::Vni::DEFAULT)[..], &tcp.partial()].concat();
+        let written = b.receive(endpoint(1), &[vec![datagram.clone()]]);
+        let mss = 1450 - if v6 { 40 } else { 20 } - 32;
+        assert_eq!(written, [read(tcp.header(mss), &tcp.partial())]);
+        // Where the TAP takes no such frame, it is cut here.
+        b.ingress = fastpath::Ingress::new(false, false);
+        let written = b.receive(endpoint(1), &[vec![datagram]]);
+        assert_eq!(written.len(), 20_000usize.div_ceil(usize::from(mss)));
+        let payloads = written.iter().flat_map(|frame| {
+            assert!(frame.len() <= 10 + 1464);
+            &frame[10 + tcp.frame().len() - 20_000..]
+        });
+        assert!(payloads.eq(&tcp.payload));
+    }
+    // What is not TCP would be a datagram of a size that nobody knows.
+    let mut b = Node::new(forwarding(1450, &[1]));
+    let udp = complete(udp_partial(false, 1, (1, 2), &[0; 3000]), false, 6);
+    let datagram = [&wire::vxlan::header(wire::Vni::DEFAULT)[..], &udp].concat();
+    assert!(b.receive(endpoint(1), &[vec![datagram]]).is_empty());
+    assert_eq!(b.counters.dropped(fastpath::DropReason::PeerTooBig), 1);
+}
+
 #[test]
 fn a_corrupt_segment_is_not_hidden_in_a_run() {
     let tcp = Tcp::new(4 * 1_000);

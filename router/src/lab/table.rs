@@ -63,37 +63,43 @@ impl Table {
 }
 
 /// Breaks `items` into lines that end before [`WIDTH`]. The first line follows `first`, the others
-/// as many spaces; an item is never broken.
+/// as many spaces. An item is broken only if it does not fit a line of its own, and then between
+/// words.
 pub fn wrap(
     first: &str,
     items: impl IntoIterator<Item = impl AsRef<str>>,
     between: &str,
 ) -> String {
     let indent = first.chars().count();
-    let mut text = first.to_owned();
-    let mut column = indent;
-    let mut begun = false;
+    let room = WIDTH.saturating_sub(indent);
+    let mut pieces: Vec<String> = Vec::new();
     for item in items {
-        let item = item.as_ref();
-        let len = item.chars().count();
-        if begun {
-            text.push_str(between.trim_end());
-            if column + between.chars().count() + len > WIDTH {
-                text.push('\n');
-                text.push_str(&" ".repeat(indent));
-                column = indent;
-            } else {
-                text.push_str(&between[between.trim_end().len()..]);
-                column += between.chars().count();
-            }
+        if let Some(before) = pieces.last_mut() {
+            before.push_str(between);
         }
-        text.push_str(item);
-        column += len;
-        begun = true;
+        let item = item.as_ref();
+        if item.chars().count() > room {
+            pieces.extend(item.split_inclusive(' ').map(str::to_owned));
+        } else {
+            pieces.push(item.to_owned());
+        }
     }
-    text.truncate(text.trim_end().len());
-    text.push('\n');
-    text
+    let mut lines = vec![first.to_owned()];
+    let mut left = room;
+    for piece in pieces {
+        if piece.trim_end().chars().count() > left {
+            lines.push(" ".repeat(indent));
+            left = room;
+        }
+        left = left.saturating_sub(piece.chars().count());
+        if let Some(line) = lines.last_mut() {
+            line.push_str(&piece);
+        }
+    }
+    lines
+        .iter()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -115,5 +121,8 @@ mod tests {
         let text = wrap("head  ", [&item, &item, &item], ", ");
         assert_eq!(text, format!("head  {item}, {item},\n      {item}\n"));
         assert_eq!(wrap("head", std::iter::empty::<&str>(), ", "), "head\n");
+        let long = format!("{item} {item} {item}");
+        let broken = wrap("a ", [long.as_str(), "b"], ", ");
+        assert_eq!(broken, format!("a {item} {item}\n  {item}, b\n"));
     }
 }

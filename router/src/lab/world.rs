@@ -51,6 +51,8 @@ use super::state::{LabState, PodState};
 /// How long the routers have to find each other. It takes well under a second; a machine that is
 /// busy with a build needs more.
 const JOIN_DEADLINE: Duration = Duration::from_secs(30);
+/// How long the first router may take to start before the others are started anyway.
+const START_PATIENCE: Duration = Duration::from_secs(2);
 /// How long one status request may take.
 const STATUS_DEADLINE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
@@ -262,6 +264,10 @@ impl World {
         progress.step("starting a router on each");
         for index in 0..self.nodes.len() {
             self.start_router(index, options)?;
+            if index == 0 {
+                // All others dial it: if it listens before, nobody has to try twice.
+                self.wait_answering(index, interrupt)?;
+            }
         }
 
         progress.step("waiting for the routers to find each other");
@@ -391,6 +397,18 @@ impl World {
         self.save()
     }
 
+    /// Waits until a router has started so far that it answers, or until it is clear that it is
+    /// slow: the next wait will tell.
+    fn wait_answering(&mut self, index: usize, interrupt: &Interrupt) -> anyhow::Result<()> {
+        let end = Instant::now() + START_PATIENCE;
+        let node = &mut self.nodes[index];
+        while node.status().is_err() && Instant::now() < end {
+            node.check_running()?;
+            interrupt.sleep(POLL)?;
+        }
+        Ok(())
+    }
+
     /// Waits until every router has a link to every other and can hand out addresses.
     fn wait_joined(&mut self, interrupt: &Interrupt, progress: &Progress) -> anyhow::Result<()> {
         let end = Instant::now() + JOIN_DEADLINE;
@@ -398,15 +416,7 @@ impl World {
         loop {
             let mut waiting = None;
             for node in &mut self.nodes {
-                if let Some(status) = node
-                    .router
-                    .as_mut()
-                    .map(Child::try_wait)
-                    .transpose()?
-                    .flatten()
-                {
-                    bail!("the router of {} ended with {status}", node.layout.name);
-                }
+                node.check_running()?;
                 if let Some(reason) = node.unready(others) {
                     waiting = Some(format!("{}: {reason}", node.layout.name));
                     break;
@@ -506,6 +516,20 @@ impl Node {
     /// What the router says about itself.
     pub fn status(&self) -> Result<Status, control::ClientError> {
         Client::new(&self.layout.socket, STATUS_DEADLINE).status()
+    }
+
+    /// Fails if the router has ended.
+    fn check_running(&mut self) -> anyhow::Result<()> {
+        match self
+            .router
+            .as_mut()
+            .map(Child::try_wait)
+            .transpose()?
+            .flatten()
+        {
+            Some(status) => bail!("the router of {} ended with {status}", self.layout.name),
+            None => Ok(()),
+        }
     }
 
     /// Why this node cannot do its work yet; none if it can.

@@ -403,10 +403,10 @@ fn rule(label: &str) -> String {
 /// Microseconds as milliseconds, with as many digits as mean something.
 fn milliseconds(us: f64) -> String {
     let ms = us / 1000.0;
-    if ms < 10.0 {
-        format!("{ms:.2}")
-    } else {
-        format!("{ms:.0}")
+    match ms {
+        ..1.0 => format!("{ms:.3}"),
+        ..10.0 => format!("{ms:.2}"),
+        _ => format!("{ms:.0}"),
     }
 }
 

@@ -208,7 +208,7 @@ fn a_pair_that_failed_is_shown_in_its_cell_and_named_below() {
     let page = render(&report);
     println!("{page}");
     assert!(
-        page.contains("1  node1-pod1     ·  0.05  FAIL  0.23"),
+        page.contains("1  node1-pod1      ·  0.052   FAIL  0.231"),
         "{page}"
     );
     assert!(page.ends_with(
@@ -243,5 +243,5 @@ fn many_pods_are_shown_by_node() {
         .collect();
     report.pods.extend(more);
     let page = render(&report);
-    assert!(page.contains("1  node1      0.05  0.23"), "{page}");
+    assert!(page.contains("1  node1      0.052  0.231"), "{page}");
 }

@@ -1,0 +1,10 @@
+//! Whole routers in network namespaces, against the kernel, its VXLAN device, tcpdump and other
+//! people's CNI plugins. Needs root and /dev/net/tun; without them every test here fails.
+
+mod chained;
+mod cluster;
+mod flat;
+mod frames;
+mod peers;
+mod restart;
+mod vtep;

@@ -1,0 +1,86 @@
+//! Routers that are killed, leave and come back.
+
+use control::{PeerState, Status};
+use hostnet::netlink::Netlink;
+use nix::sys::signal::Signal;
+
+use crate::cluster::{assert_all_reach, cluster, eventually, pings, v4};
+
+/// I7: a restart loses no pod, no address and no configuration; traffic resumes by itself.
+#[test]
+fn a_killed_router_comes_back_to_its_pods() {
+    let mut world = cluster(2, 2, &[]);
+    assert_all_reach(&world);
+    let before = world.nodes[0].status().unwrap();
+    world.end_router(0, Signal::SIGKILL).unwrap();
+    let mut netlink = Netlink::open_in(&world.nodes[0].netns).unwrap();
+    assert!(
+        netlink.link("weft").unwrap().is_some(),
+        "the bridge went with the router"
+    );
+    // Pods of one node need no router.
+    assert!(pings(&world.pods[0].netns, v4(&world.pods[1]), 56));
+
+    world.start_router_again(0).unwrap();
+    let node = &world.nodes[0];
+    let ready = |status: Status| {
+        status.ipam.ready && status.peers.iter().all(|peer| peer.state == PeerState::Up)
+    };
+    eventually("the router and its peer are back", || {
+        node.status().is_ok_and(ready)
+    });
+    let after = node.status().unwrap();
+    assert_eq!(after.node.id, before.node.id);
+    assert_eq!(
+        after.overlay.bridge_addresses,
+        before.overlay.bridge_addresses
+    );
+    assert_eq!(after.overlay.bridge_mac, before.overlay.bridge_mac);
+    assert_eq!(held(&after), held(&before));
+    assert_all_reach(&world);
+}
+
+/// A router that is asked to end says so: the others forget it at once, and it removes what it
+/// made, but for the bridge that pods still hang on.
+#[test]
+fn a_router_that_leaves_is_forgotten() {
+    let mut world = cluster(3, 1, &[]);
+    assert_all_reach(&world);
+    world.end_router(2, Signal::SIGTERM).unwrap();
+    let left = &world.nodes[2];
+    eventually("the others forget it", || {
+        world.nodes[..2].iter().all(|node| {
+            let status = node.status().unwrap();
+            let up = status
+                .peers
+                .iter()
+                .filter(|peer| peer.state == PeerState::Up)
+                .count();
+            up == 1
+                && status
+                    .macs
+                    .iter()
+                    .all(|entry| entry.port != left.layout.name)
+        })
+    });
+    let mut netlink = Netlink::open_in(&left.netns).unwrap();
+    assert!(
+        netlink.link("weft-tap").unwrap().is_none(),
+        "the TAP is left"
+    );
+    assert!(
+        netlink.link("weft").unwrap().is_some(),
+        "a pod hangs on the bridge"
+    );
+    assert!(pings(&world.pods[0].netns, v4(&world.pods[1]), 56));
+}
+
+/// The addresses that a node has handed out, and to whom.
+fn held(status: &Status) -> Vec<(String, ipnet::IpNet)> {
+    let allocations = status.ipam.allocations.iter();
+    let mut held: Vec<_> = allocations
+        .map(|a| (a.container_id.clone(), a.address))
+        .collect();
+    held.sort();
+    held
+}
