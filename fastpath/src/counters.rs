@@ -62,36 +62,46 @@ drop_reasons! {
     TapRefused = "tap_refused",
 }
 
-/// A worker's counters.
+/// A worker's counters. Only the worker's own thread writes them.
 #[derive(Debug, Default)]
 pub struct Counters {
     drops: [AtomicU64; DropReason::ALL.len()],
     /// Frames read from the TAP, a super-frame counting once.
-    pub tap_rx_frames: AtomicU64,
+    pub(crate) tap_rx_frames: AtomicU64,
     /// Frames written to the TAP, a joined one counting once.
-    pub tap_tx_frames: AtomicU64,
+    pub(crate) tap_tx_frames: AtomicU64,
     /// Datagrams sent.
-    pub tx_datagrams: AtomicU64,
+    pub(crate) tx_datagrams: AtomicU64,
     /// System calls that sent them.
-    pub tx_trains: AtomicU64,
+    pub(crate) tx_trains: AtomicU64,
     /// Datagrams received.
-    pub rx_datagrams: AtomicU64,
+    pub(crate) rx_datagrams: AtomicU64,
     /// Frames that went to all peers: broadcast, multicast, unknown unicast.
-    pub flooded: AtomicU64,
+    pub(crate) flooded: AtomicU64,
     /// Senders that were told that their packet is too big for its link.
-    pub too_big_reports: AtomicU64,
+    pub(crate) too_big_reports: AtomicU64,
     /// Frames whose checksum was completed here.
-    pub checksums_completed: AtomicU64,
+    pub(crate) checksums_completed: AtomicU64,
     /// Datagrams whose inner checksum a peer's kernel had left partial.
-    pub partial_checksums: AtomicU64,
+    pub(crate) partial_checksums: AtomicU64,
     /// Datagrams whose inner checksum is wrong; passed on unjoined, for the receiver to judge.
-    pub bad_checksums: AtomicU64,
+    pub(crate) bad_checksums: AtomicU64,
 }
 
 impl Counters {
     /// Counts `frames` that went no further.
     pub fn drop(&self, reason: DropReason, frames: u64) {
-        self.drops[reason as usize].fetch_add(frames, Relaxed);
+        add(&self.drops[reason as usize], frames);
+    }
+
+    /// Counts datagrams that were sent.
+    pub fn sent_datagrams(&self, datagrams: u64) {
+        add(&self.tx_datagrams, datagrams);
+    }
+
+    /// Counts system calls that sent datagrams.
+    pub fn sent_trains(&self, trains: u64) {
+        add(&self.tx_trains, trains);
     }
 
     /// Frames dropped for a reason so far.
@@ -121,12 +131,13 @@ impl Counters {
     }
 }
 
-/// Adds to a counter that only this thread writes, or that may lose nothing but exactness.
+/// Adds to a counter that only this thread writes: no locked instruction is needed.
 pub(crate) fn add(counter: &AtomicU64, by: u64) {
-    counter.fetch_add(by, Relaxed);
+    counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
 }
 
-/// What crossed one link, counted in frames of the inner network.
+/// What crossed one link, counted in frames of the inner network. All workers write it, once for
+/// each train.
 #[derive(Debug, Default)]
 pub struct LinkCounters {
     tx_frames: AtomicU64,
@@ -150,13 +161,13 @@ pub struct LinkTotals {
 
 impl LinkCounters {
     pub(crate) fn sent(&self, frames: u64, bytes: u64) {
-        add(&self.tx_frames, frames);
-        add(&self.tx_bytes, bytes);
+        self.tx_frames.fetch_add(frames, Relaxed);
+        self.tx_bytes.fetch_add(bytes, Relaxed);
     }
 
     pub(crate) fn received(&self, frames: u64, bytes: u64) {
-        add(&self.rx_frames, frames);
-        add(&self.rx_bytes, bytes);
+        self.rx_frames.fetch_add(frames, Relaxed);
+        self.rx_bytes.fetch_add(bytes, Relaxed);
     }
 
     /// The counts so far.

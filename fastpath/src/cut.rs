@@ -82,11 +82,6 @@ impl<'a> SuperFrame<'a> {
         self.payload + rest.min(self.mss)
     }
 
-    /// Bytes of all of them.
-    pub(crate) fn total_len(&self) -> usize {
-        self.frame.len() + (self.count() - 1) * self.payload
-    }
-
     /// Writes the `i`-th frame to `out`, which has exactly [`SuperFrame::len`] bytes.
     #[expect(
         clippy::cast_possible_truncation,

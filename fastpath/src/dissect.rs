@@ -3,6 +3,8 @@
 use wire::checksum;
 use wire::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, HEADER_LEN};
 
+use crate::vnet::VnetHdr;
+
 /// IP protocol numbers.
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
@@ -61,13 +63,14 @@ pub(crate) fn network(frame: &[u8]) -> Option<Network> {
     None
 }
 
-/// A whole TCP segment or UDP datagram, not fragmented, in an untagged frame, with IP headers
-/// without options: the frames that may be joined, and whose checksum is looked at.
+/// A whole TCP segment or UDP datagram, not fragmented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Transport {
     pub(crate) version: Version,
     /// [`TCP`] or [`UDP`].
     pub(crate) protocol: u8,
+    /// Offset of the IP header.
+    ip: usize,
     /// Offset of the transport header.
     pub(crate) at: usize,
     /// Offset of the payload.
@@ -77,27 +80,39 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    /// Reads the headers. `None` for anything else, or if a length contradicts another.
+    /// Reads the headers of an untagged frame without IP options or extension headers: the kind that
+    /// may be joined. `None` for anything else, or if a length contradicts another.
     pub(crate) fn parse(frame: &[u8]) -> Option<Self> {
-        let (version, protocol, at, end) = match be16(frame, 12)? {
-            ETHERTYPE_IPV4 => {
-                let ip = frame.get(HEADER_LEN..HEADER_LEN + 20)?;
-                // Version 4 with five words of header; neither MF nor an offset.
-                if ip[0] != 0x45 || u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0 {
+        let plain = match be16(frame, 12)? {
+            ETHERTYPE_IPV4 => frame.get(HEADER_LEN) == Some(&0x45),
+            ETHERTYPE_IPV6 => true,
+            _ => false,
+        };
+        if plain { Self::find(frame) } else { None }
+    }
+
+    /// As [`Transport::parse`], also behind VLAN tags and IPv4 options.
+    pub(crate) fn find(frame: &[u8]) -> Option<Self> {
+        let Network { version, at: ip } = network(frame)?;
+        let header = &frame[ip..];
+        let (protocol, at, end) = match version {
+            Version::V4 => {
+                let header_len = usize::from(header[0] & 0x0f) * 4;
+                // Neither MF nor an offset.
+                let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
+                if header[0] >> 4 != 4 || header_len < 20 || fragment {
                     return None;
                 }
-                let end = HEADER_LEN + usize::from(u16::from_be_bytes([ip[2], ip[3]]));
-                (Version::V4, ip[9], HEADER_LEN + 20, end)
+                let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+                (header[9], ip + header_len, ip + len)
             }
-            ETHERTYPE_IPV6 => {
-                let ip = frame.get(HEADER_LEN..HEADER_LEN + 40)?;
-                if ip[0] >> 4 != 6 {
+            Version::V6 => {
+                if header[0] >> 4 != 6 {
                     return None;
                 }
-                let end = HEADER_LEN + 40 + usize::from(u16::from_be_bytes([ip[4], ip[5]]));
-                (Version::V6, ip[6], HEADER_LEN + 40, end)
+                let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+                (header[6], ip + 40, ip + 40 + len)
             }
-            _ => return None,
         };
         let header_len = match protocol {
             TCP => usize::from(frame.get(at + 12)? >> 4) * 4,
@@ -116,10 +131,26 @@ impl Transport {
         (payload <= end && end <= frame.len()).then_some(Self {
             version,
             protocol,
+            ip,
             at,
             payload,
             end,
         })
+    }
+
+    /// Says that the kernel is to complete the checksum if it must, as it would have to if the frame
+    /// had come from a local socket.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "headers end within the first 200 bytes"
+    )]
+    pub(crate) fn partial_header(&self) -> VnetHdr {
+        VnetHdr {
+            needs_csum: true,
+            csum_start: self.at as u16,
+            csum_offset: checksum_offset(self.protocol) as u16,
+            ..VnetHdr::PLAIN
+        }
     }
 
     /// Bytes of payload.
@@ -137,7 +168,7 @@ impl Transport {
         pseudo_sum(
             frame,
             self.version,
-            HEADER_LEN,
+            self.ip,
             self.protocol,
             self.end - self.at,
         )

@@ -21,6 +21,8 @@ pub struct Egress {
     now: u32,
     /// Reports of packets too big that may still be sent within this second.
     reports: u32,
+    /// Where segments are cut that are to be fragmented.
+    scratch: Vec<u8>,
 }
 
 /// Reports of packets too big in a second. A flow needs one; more are an attack, or a sender that
@@ -37,6 +39,7 @@ impl Egress {
             header: [0; vxlan::HEADER_LEN],
             now: 0,
             reports: REPORTS,
+            scratch: Vec::new(),
         }
     }
 
@@ -51,7 +54,8 @@ impl Egress {
     }
 
     /// Takes one read from the TAP: a [`VnetHdr`] and a frame, which is completed in place. What
-    /// there is to answer its sender goes to `tap`.
+    /// there is to answer its sender goes to `tap`. Returns the number of datagrams that it made, a
+    /// measure of the work done.
     pub fn frame(
         &mut self,
         read: &mut [u8],
@@ -60,10 +64,14 @@ impl Egress {
         counters: &Counters,
         sink: &mut impl TrainSink,
         tap: &mut impl FrameSink,
-    ) {
+    ) -> usize {
         add(&counters.tap_rx_frames, 1);
-        if let Err(reason) = self.switch(read, forwarding, macs, counters, sink, tap) {
-            counters.drop(reason, 1);
+        match self.switch(read, forwarding, macs, counters, sink, tap) {
+            Ok(datagrams) => datagrams,
+            Err(reason) => {
+                counters.drop(reason, 1);
+                0
+            }
         }
     }
 
@@ -80,7 +88,7 @@ impl Egress {
         counters: &Counters,
         sink: &mut impl TrainSink,
         tap: &mut impl FrameSink,
-    ) -> Result<(), DropReason> {
+    ) -> Result<usize, DropReason> {
         let Some((header, _)) = VnetHdr::parse(read) else {
             return Err(DropReason::TapBadOffload);
         };
@@ -131,7 +139,7 @@ impl Egress {
             if result == Err(DropReason::TooBig)
                 && let Some(own) = forwarding.own()
                 && self.reports > 0
-                && let Some(reply) = report(frame, link.mtu, own)
+                && let Some(reply) = report(frame, longest(link), own)
             {
                 self.reports -= 1;
                 add(&counters.too_big_reports, 1);
@@ -143,55 +151,69 @@ impl Egress {
             return Err(DropReason::NoPeer);
         }
         add(&counters.flooded, 1);
-        let mut result = Ok(());
+        let (mut datagrams, mut refused) = (0, None);
         for &slot in forwarding.flood() {
             let link = forwarding
                 .link(slot)
                 .expect("flood lists only slots that have a link");
             // One link that is too narrow does not keep the frame from the others.
-            if let Err(reason) = self.encapsulate(&outgoing, (slot, socket), link, sink) {
-                result = Err(reason);
+            match self.encapsulate(&outgoing, (slot, socket), link, sink) {
+                Ok(count) => datagrams += count,
+                Err(reason) => refused = Some(reason),
             }
         }
-        result
+        refused.map_or(Ok(datagrams), Err)
     }
 
+    /// Puts a frame into trains for a link, as however many datagrams it takes.
     fn encapsulate(
         &mut self,
         outgoing: &Outgoing<'_>,
         key: (Slot, usize),
         link: &Link,
         sink: &mut impl TrainSink,
-    ) -> Result<(), DropReason> {
-        let longest = usize::from(link.mtu) + wire::ethernet::HEADER_LEN;
-        let (count, bytes) = match outgoing {
-            Outgoing::Whole(frame) if frame.len() > longest => {
-                let fragments = Fragments::new(frame, link.mtu).ok_or(DropReason::TooBig)?;
-                let mut bytes = 0;
-                for i in 0..fragments.count() {
-                    let len = fragments.len(i);
-                    fragments.write(i, self.room(key, link, len, sink));
-                    bytes += len;
-                }
-                (fragments.count(), bytes)
+    ) -> Result<usize, DropReason> {
+        match outgoing {
+            Outgoing::Whole(frame) if frame.len() > longest(link) => {
+                self.fragment(frame, key, link, sink)
             }
             Outgoing::Whole(frame) => {
-                let room = self.room(key, link, frame.len(), sink);
-                room.copy_from_slice(frame);
-                (1, frame.len())
+                self.room(key, link, frame.len(), sink)
+                    .copy_from_slice(frame);
+                Ok(1)
+            }
+            Outgoing::Cut(whole) if whole.len(0) > longest(link) => {
+                let mut scratch = std::mem::take(&mut self.scratch);
+                let mut datagrams = 0;
+                for i in 0..whole.count() {
+                    scratch.resize(whole.len(i), 0);
+                    whole.write(i, &mut scratch);
+                    datagrams += self.fragment(&scratch, key, link, sink)?;
+                }
+                self.scratch = scratch;
+                Ok(datagrams)
             }
             Outgoing::Cut(whole) => {
-                if whole.len(0) > longest {
-                    return Err(DropReason::TooBig);
-                }
                 for i in 0..whole.count() {
                     whole.write(i, self.room(key, link, whole.len(i), sink));
                 }
-                (whole.count(), whole.total_len())
+                Ok(whole.count())
             }
-        };
-        link.counters.sent(count as u64, bytes as u64);
-        Ok(())
+        }
+    }
+
+    fn fragment(
+        &mut self,
+        frame: &[u8],
+        key: (Slot, usize),
+        link: &Link,
+        sink: &mut impl TrainSink,
+    ) -> Result<usize, DropReason> {
+        let fragments = Fragments::new(frame, longest(link)).ok_or(DropReason::TooBig)?;
+        for i in 0..fragments.count() {
+            fragments.write(i, self.room(key, link, fragments.len(i), sink));
+        }
+        Ok(fragments.count())
     }
 
     /// Room for a frame behind its encapsulation.
@@ -204,11 +226,16 @@ impl Egress {
     ) -> &mut [u8] {
         let room = self
             .outbox
-            .reserve(key, link.endpoint, vxlan::HEADER_LEN + len, sink);
+            .reserve(key, link, vxlan::HEADER_LEN + len, sink);
         let (header, frame) = room.split_at_mut(vxlan::HEADER_LEN);
         header.copy_from_slice(&self.header);
         frame
     }
+}
+
+/// The longest frame, Ethernet header included, that a link takes.
+fn longest(link: &Link) -> usize {
+    usize::from(link.mtu) + wire::ethernet::HEADER_LEN
 }
 
 /// A frame on its way out.

@@ -35,24 +35,42 @@ pub trait FrameSink {
 #[derive(Debug, Default)]
 pub struct Ingress {
     cache: MacCache,
-    /// Whether the TAP takes frames with work left undone. Without it each datagram is written
-    /// by itself, and sums that a peer left partial are completed here.
-    offloads: bool,
-    /// Whether that goes for runs of UDP datagrams too.
-    udp_offload: bool,
+    takes: TapTakes,
     /// Where super-frames are cut that a TAP without offloads does not take.
     scratch: Vec<u8>,
 }
 
+/// What a TAP takes with work left undone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TapTakes {
+    /// Frames whose checksum is partial. Without it the sums that a peer left so are completed
+    /// here.
+    pub csum: bool,
+    /// TCP super-frames. Without it each segment is written by itself.
+    pub tcp: bool,
+    /// Runs of UDP datagrams. Without it each is written by itself.
+    pub udp: bool,
+}
+
 impl Ingress {
-    /// An engine for a TAP that takes joined TCP (`offloads`) and UDP (`udp_offload`) frames.
-    pub fn new(offloads: bool, udp_offload: bool) -> Self {
+    /// An engine for a TAP that takes this.
+    pub fn new(takes: TapTakes) -> Self {
         Self {
             cache: MacCache::new(),
-            offloads,
-            udp_offload: offloads && udp_offload,
+            takes,
             scratch: Vec::new(),
         }
+    }
+
+    /// Joins no more: the TAP was seen to refuse joined frames. Whether that is a change.
+    pub fn stop_joining(&mut self) -> bool {
+        let joined = self.takes.tcp || self.takes.udp;
+        self.takes = TapTakes {
+            tcp: false,
+            udp: false,
+            ..self.takes
+        };
+        joined
     }
 
     /// Takes a batch of receives at `now` (seconds on the MAC table's clock) and delivers every
@@ -67,7 +85,8 @@ impl Ingress {
         sink: &mut impl FrameSink,
     ) {
         self.cache.refresh(macs, now);
-        let mut joiner = Joiner::new(self.offloads, self.udp_offload);
+        let TapTakes { csum, tcp, udp } = self.takes;
+        let mut joiner = Joiner::new(tcp, udp, csum);
         for run in received {
             let segment = if run.segment == 0 {
                 run.bytes.len().max(1)
@@ -98,7 +117,7 @@ impl Ingress {
                         joiner.flush(counters, sink);
                         let scratch = &mut self.scratch;
                         if let Err(reason) =
-                            oversized::deliver(frame, mtu, self.offloads, scratch, counters, sink)
+                            oversized::deliver(frame, mtu, tcp, scratch, counters, sink)
                         {
                             counters.drop(reason, 1);
                         }

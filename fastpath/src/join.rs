@@ -5,8 +5,9 @@
 //! references to the payloads where they were received. A joined frame tells the kernel that its
 //! checksum needs no look (`NEEDS_CSUM`), so every segment's is verified before it is joined.
 
+use arrayvec::ArrayVec;
 use wire::checksum;
-use wire::ethernet::HEADER_LEN;
+use wire::ethernet::{ETHERTYPE_ARP, HEADER_LEN};
 
 use crate::counters::{Counters, add};
 use crate::dissect::{
@@ -28,24 +29,23 @@ pub(crate) const MAX_HEADERS: usize = HEADER_LEN + 40 + 60;
 /// Joins the frames of one batch.
 #[derive(Debug)]
 pub(crate) struct Joiner<'a> {
-    flows: [Flow<'a>; FLOWS],
-    /// Where the next new flow goes.
-    next: usize,
-    offloads: bool,
-    udp_offload: bool,
+    /// Runs under way, the oldest first.
+    flows: ArrayVec<Flow<'a>, FLOWS>,
+    tcp: bool,
+    udp: bool,
+    /// Whether the TAP completes checksums.
+    csum: bool,
 }
 
 /// A run of segments.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Flow<'a> {
     /// The first segment, whole.
     first: &'a [u8],
     /// Its layout.
     layout: Transport,
     /// Payloads, that of the first segment included.
-    payloads: [&'a [u8]; MAX_SEGMENTS],
-    /// How many; none means that the place is free.
-    count: usize,
+    payloads: ArrayVec<&'a [u8], MAX_SEGMENTS>,
     /// Bytes of them all.
     bytes: usize,
     /// Flags of the last segment.
@@ -55,49 +55,33 @@ struct Flow<'a> {
 }
 
 impl<'a> Flow<'a> {
-    const FREE: Self = Self {
-        first: &[],
-        layout: Transport {
-            version: Version::V4,
-            protocol: 0,
-            at: 0,
-            payload: 0,
-            end: 0,
-        },
-        payloads: [&[]; MAX_SEGMENTS],
-        count: 0,
-        bytes: 0,
-        flags: 0,
-        partial: false,
-    };
-
-    fn begin(&mut self, frame: &'a [u8], layout: Transport, partial: bool) {
-        self.first = frame;
-        self.layout = layout;
-        self.payloads[0] = &frame[layout.payload..layout.end];
-        self.count = 1;
-        self.bytes = layout.payload_len();
-        self.flags = if layout.protocol == TCP {
-            frame[layout.at + TCP_FLAGS]
-        } else {
-            0
-        };
-        self.partial = partial;
+    fn begin(frame: &'a [u8], layout: Transport, partial: bool) -> Self {
+        let mut payloads = ArrayVec::new();
+        payloads.push(&frame[layout.payload..layout.end]);
+        Self {
+            first: frame,
+            layout,
+            payloads,
+            bytes: layout.payload_len(),
+            flags: if layout.protocol == TCP {
+                frame[layout.at + TCP_FLAGS]
+            } else {
+                0
+            },
+            partial,
+        }
     }
 
     /// Whether the frame belongs to the same connection: addresses and ports.
     fn same_flow(&self, frame: &[u8], layout: &Transport) -> bool {
-        self.count > 0
-            && self.layout.version == layout.version
-            && self.layout.protocol == layout.protocol
-            && {
-                // Addresses and ports lie side by side: no IP options, no extension headers.
-                let key = match layout.version {
-                    Version::V4 => HEADER_LEN + 12..HEADER_LEN + 24,
-                    Version::V6 => HEADER_LEN + 8..HEADER_LEN + 44,
-                };
-                self.first[key.clone()] == frame[key]
-            }
+        self.layout.version == layout.version && self.layout.protocol == layout.protocol && {
+            // Addresses and ports lie side by side: no IP options, no extension headers.
+            let key = match layout.version {
+                Version::V4 => HEADER_LEN + 12..HEADER_LEN + 24,
+                Version::V6 => HEADER_LEN + 8..HEADER_LEN + 44,
+            };
+            self.first[key.clone()] == frame[key]
+        }
     }
 
     /// Whether the frame may follow as the next segment.
@@ -106,8 +90,8 @@ impl<'a> Flow<'a> {
         let at = layout.at;
         layout.payload == self.layout.payload
             && layout.payload_len() <= mss
-            && self.bytes == self.count * mss
-            && self.count < MAX_SEGMENTS
+            && self.bytes == self.payloads.len() * mss
+            && !self.payloads.is_full()
             && self.layout.payload - HEADER_LEN + self.bytes + layout.payload_len()
                 <= usize::from(u16::MAX)
             && self.first[..HEADER_LEN] == frame[..HEADER_LEN]
@@ -135,7 +119,8 @@ impl<'a> Flow<'a> {
                 let dont_fragment = first[ip + 6] & 0x40 != 0;
                 let step = id(frame).wrapping_sub(id(first));
                 // A constant identification means nothing where DF is set (RFC 6864 §4.1).
-                let follows = usize::from(step) == self.count || (dont_fragment && step == 0);
+                let follows =
+                    usize::from(step) == self.payloads.len() || (dont_fragment && step == 0);
                 // Type of service with ECN; flags and offset; time to live and protocol.
                 follows
                     && first[ip + 1] == frame[ip + 1]
@@ -150,34 +135,29 @@ impl<'a> Flow<'a> {
     }
 
     fn take(&mut self, frame: &'a [u8], layout: &Transport) {
-        self.payloads[self.count] = &frame[layout.payload..layout.end];
-        self.count += 1;
+        self.payloads.push(&frame[layout.payload..layout.end]);
         self.bytes += layout.payload_len();
         if layout.protocol == TCP {
             self.flags = frame[layout.at + TCP_FLAGS];
         }
     }
 
-    /// Delivers the run and frees the place.
-    fn depart(&mut self, counters: &Counters, sink: &mut impl FrameSink) {
-        match std::mem::take(&mut self.count) {
-            0 => return,
-            1 if self.partial => {
-                sink.deliver(&[&partial_header(&self.layout).bytes(), self.first]);
-            }
-            1 => sink.deliver(&[&plain_header(), self.first]),
-            count => {
-                let layout = self.layout;
-                let mut headers = [0; MAX_HEADERS];
-                let headers = &mut headers[..layout.payload];
-                headers.copy_from_slice(&self.first[..layout.payload]);
-                let vnet = self.join_headers(headers).bytes();
-                let mut parts: [&[u8]; MAX_PARTS] = [&[]; MAX_PARTS];
-                parts[0] = &vnet;
-                parts[1] = headers;
-                parts[2..2 + count].copy_from_slice(&self.payloads[..count]);
-                sink.deliver(&parts[..2 + count]);
-            }
+    /// Delivers the run.
+    fn depart(self, counters: &Counters, sink: &mut impl FrameSink) {
+        if self.payloads.len() > 1 {
+            let mut headers = [0; MAX_HEADERS];
+            let headers = &mut headers[..self.layout.payload];
+            headers.copy_from_slice(&self.first[..self.layout.payload]);
+            let vnet = self.join_headers(headers).bytes();
+            let mut parts: ArrayVec<&[u8], MAX_PARTS> = ArrayVec::new();
+            parts.push(&vnet);
+            parts.push(headers);
+            parts.extend(self.payloads.iter().copied());
+            sink.deliver(&parts);
+        } else if self.partial {
+            sink.deliver(&[&self.layout.partial_header().bytes(), self.first]);
+        } else {
+            sink.deliver(&[&plain_header(), self.first]);
         }
         add(&counters.tap_tx_frames, 1);
     }
@@ -229,28 +209,22 @@ impl<'a> Flow<'a> {
 }
 
 impl<'a> Joiner<'a> {
-    pub(crate) fn new(offloads: bool, udp_offload: bool) -> Self {
+    /// A joiner for a TAP that takes joined TCP and UDP frames and completes checksums, or not.
+    pub(crate) fn new(tcp: bool, udp: bool, csum: bool) -> Self {
         Self {
-            flows: [Flow::FREE; FLOWS],
-            next: 0,
-            offloads,
-            udp_offload,
+            flows: ArrayVec::new(),
+            tcp,
+            udp,
+            csum,
         }
     }
 
     /// Takes a frame that a peer sent: it is joined to its flow's run, begins one, or is delivered.
     pub(crate) fn push(&mut self, frame: &'a [u8], counters: &Counters, sink: &mut impl FrameSink) {
         let Some(layout) = Transport::parse(frame) else {
-            // It may be a fragment of a flow that is being joined, and must not overtake it.
-            if matches!(be16(frame, 12), Some(ethertype) if ethertype != wire::ethernet::ETHERTYPE_ARP)
-            {
-                self.flush(counters, sink);
-            }
-            sink.deliver(&[&plain_header(), frame]);
-            add(&counters.tap_tx_frames, 1);
+            self.push_other(frame, counters, sink);
             return;
         };
-        let joinable = self.joinable(frame, &layout);
         let verified = layout.verify(frame);
         match verified {
             Verified::Partial => add(&counters.partial_checksums, 1),
@@ -258,41 +232,49 @@ impl<'a> Joiner<'a> {
             Verified::Good | Verified::Absent => {}
         }
         let partial = verified == Verified::Partial;
-        let sound = joinable && (partial || verified == Verified::Good);
+        let sound = self.joinable(frame, &layout) && (partial || verified == Verified::Good);
 
         let known = self
             .flows
-            .iter_mut()
-            .find(|flow| flow.same_flow(frame, &layout));
-        if let Some(flow) = known {
+            .iter()
+            .position(|flow| flow.same_flow(frame, &layout));
+        if let Some(known) = known {
+            let flow = &mut self.flows[known];
             if sound && flow.partial == partial && flow.takes(frame, &layout) {
                 flow.take(frame, &layout);
                 return;
             }
-            flow.depart(counters, sink);
+            self.flows.remove(known).depart(counters, sink);
         }
         if !sound {
-            self.deliver_alone(frame, &layout, partial, sink);
-            add(&counters.tap_tx_frames, 1);
+            self.deliver_alone(frame, partial.then_some(layout), counters, sink);
             return;
         }
-        let place = match self.flows.iter().position(|flow| flow.count == 0) {
-            Some(free) => free,
-            None => {
-                let oldest = self.next;
-                self.next = (self.next + 1) % FLOWS;
-                self.flows[oldest].depart(counters, sink);
-                oldest
-            }
-        };
-        self.flows[place].begin(frame, layout, partial);
+        if self.flows.is_full() {
+            self.flows.remove(0).depart(counters, sink);
+        }
+        self.flows.push(Flow::begin(frame, layout, partial));
     }
 
     /// Delivers every run.
     pub(crate) fn flush(&mut self, counters: &Counters, sink: &mut impl FrameSink) {
-        for flow in &mut self.flows {
+        for flow in self.flows.drain(..) {
             flow.depart(counters, sink);
         }
+    }
+
+    /// A frame of which no run is made: with VLAN tags or IP options, a fragment, or not TCP or UDP.
+    fn push_other(&mut self, frame: &[u8], counters: &Counters, sink: &mut impl FrameSink) {
+        // It may be a fragment of a flow that is being joined, and must not overtake it.
+        if be16(frame, 12) != Some(ETHERTYPE_ARP) {
+            self.flush(counters, sink);
+        }
+        let partial =
+            Transport::find(frame).filter(|layout| layout.verify(frame) == Verified::Partial);
+        if partial.is_some() {
+            add(&counters.partial_checksums, 1);
+        }
+        self.deliver_alone(frame, partial, counters, sink);
     }
 
     /// Whether a segment of this kind may be part of a run at all.
@@ -300,52 +282,44 @@ impl<'a> Joiner<'a> {
         let kind = if layout.protocol == TCP {
             // ACK alone or with PSH and ECE: never SYN, FIN, RST, URG or CWR, and no NS bit.
             let at = layout.at;
-            self.offloads
-                && frame[at + TCP_FLAGS] & !(PSH | ECE) == ACK
-                && frame[at + 12] & 0x0f == 0
+            self.tcp && frame[at + TCP_FLAGS] & !(PSH | ECE) == ACK && frame[at + 12] & 0x0f == 0
         } else {
-            self.udp_offload
+            self.udp
         };
         kind && layout.payload_len() > 0
     }
 
+    /// Delivers a frame as it is; `partial` is the layout of one whose checksum was left partial.
     fn deliver_alone(
         &self,
         frame: &[u8],
-        layout: &Transport,
-        partial: bool,
+        partial: Option<Transport>,
+        counters: &Counters,
         sink: &mut impl FrameSink,
     ) {
-        if !partial {
-            sink.deliver(&[&plain_header(), frame]);
-        } else if self.offloads {
-            sink.deliver(&[&partial_header(layout).bytes(), frame]);
-        } else {
-            let mut field = [0; 2];
-            let sum = !checksum::fold(checksum::sum(0, &frame[layout.at..layout.end]));
-            put16(
-                &mut field,
-                0,
-                if sum == 0 && layout.protocol != TCP {
-                    0xffff
-                } else {
+        match partial {
+            None => sink.deliver(&[&plain_header(), frame]),
+            Some(layout) if self.csum => {
+                sink.deliver(&[&layout.partial_header().bytes(), frame]);
+            }
+            Some(layout) => {
+                let sum = !checksum::fold(checksum::sum(0, &frame[layout.at..layout.end]));
+                let sum = if layout.protocol == TCP {
                     sum
-                },
-            );
-            let at = layout.checksum_at();
-            sink.deliver(&[&plain_header(), &frame[..at], &field, &frame[at + 2..]]);
+                } else {
+                    checksum::nonzero(sum)
+                };
+                let at = layout.checksum_at();
+                let parts = [
+                    &plain_header()[..],
+                    &frame[..at],
+                    &sum.to_be_bytes(),
+                    &frame[at + 2..],
+                ];
+                sink.deliver(&parts);
+            }
         }
-    }
-}
-
-/// Says that the kernel is to complete the frame's checksum if it must, as it would have to if
-/// the frame had come from a local socket.
-fn partial_header(layout: &Transport) -> VnetHdr {
-    VnetHdr {
-        needs_csum: true,
-        csum_start: truncated16(layout.at),
-        csum_offset: truncated16(layout.checksum_at() - layout.at),
-        ..VnetHdr::PLAIN
+        add(&counters.tap_tx_frames, 1);
     }
 }
 

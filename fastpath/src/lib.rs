@@ -27,7 +27,7 @@ mod vnet;
 pub use counters::{Counters, DropReason, LinkCounters, LinkTotals};
 pub use egress::Egress;
 pub use forwarding::{Encapsulation, Forwarding, Link, Slot};
-pub use ingress::{Datagram, FrameSink, Ingress};
+pub use ingress::{Datagram, FrameSink, Ingress, TapTakes};
 pub use join::MAX_PARTS;
 pub use mac_table::{MacCache, MacEntry, MacTable, Port};
 pub use too_big::OwnAddress;

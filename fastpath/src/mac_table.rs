@@ -4,7 +4,8 @@
 //! shared one is touched once a second per flow and not once a packet. A generation number, raised
 //! on every change, empties the caches.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as MapEntry;
@@ -98,7 +99,7 @@ impl MacTable {
                 free.insert(learned);
             }
         }
-        self.generation.fetch_add(1, Relaxed);
+        self.generation.fetch_add(1, Release);
     }
 
     /// Forgets what was not seen for more than `age` seconds.
@@ -120,7 +121,7 @@ impl MacTable {
         });
         if gone > 0 {
             self.len.fetch_sub(gone, Relaxed);
-            self.generation.fetch_add(1, Relaxed);
+            self.generation.fetch_add(1, Release);
         }
     }
 
@@ -163,7 +164,9 @@ impl MacTable {
 /// A worker's own window on the table: direct-mapped, so that looking in costs one comparison.
 #[derive(Debug)]
 pub struct MacCache {
-    lines: Box<[Line; LINES]>,
+    /// Destinations, and apart from them sources: a flow's pair never shares a line.
+    found: Box<[Line; LINES]>,
+    learned: Box<[Line; LINES]>,
     generation: u64,
     second: u32,
 }
@@ -175,21 +178,19 @@ const LINES: usize = 256;
 struct Line {
     mac: Mac,
     port: Port,
-    /// Learned or refreshed in the shared table within this second.
-    fresh: bool,
 }
 
 const EMPTY: Line = Line {
     mac: Mac::ZERO,
     port: Port::Local,
-    fresh: false,
 };
 
 impl MacCache {
     /// An empty cache.
     pub fn new() -> Self {
         Self {
-            lines: Box::new([EMPTY; LINES]),
+            found: Box::new([EMPTY; LINES]),
+            learned: Box::new([EMPTY; LINES]),
             generation: u64::MAX,
             second: 0,
         }
@@ -197,41 +198,35 @@ impl MacCache {
 
     /// To be called once per batch: forgets what may have changed since the last.
     pub fn refresh(&mut self, table: &MacTable, now: u32) {
-        let generation = table.generation.load(Relaxed);
+        // Whoever sees the number sees the change that it stands for.
+        let generation = table.generation.load(Acquire);
         if generation != self.generation || now != self.second {
             self.generation = generation;
             self.second = now;
-            self.lines.fill(EMPTY);
+            self.found.fill(EMPTY);
+            self.learned.fill(EMPTY);
         }
     }
 
     /// Where `mac` is, asking the table on a miss. `mac` must not be [`Mac::ZERO`].
     pub fn lookup(&mut self, table: &MacTable, mac: Mac) -> Option<Port> {
-        let line = &mut self.lines[index(mac)];
+        let line = &mut self.found[index(mac)];
         if line.mac == mac {
             return Some(line.port);
         }
         let port = table.lookup(mac)?;
-        *line = Line {
-            mac,
-            port,
-            fresh: false,
-        };
+        *line = Line { mac, port };
         Some(port)
     }
 
     /// Notes that `mac` was seen on `port`, telling the table at most once a second.
     pub fn learn(&mut self, table: &MacTable, mac: Mac, port: Port, now: u32) {
-        let line = &mut self.lines[index(mac)];
-        if line.mac == mac && line.port == port && line.fresh {
+        let line = &mut self.learned[index(mac)];
+        if line.mac == mac && line.port == port {
             return;
         }
         table.learn(mac, port, now);
-        *line = Line {
-            mac,
-            port,
-            fresh: true,
-        };
+        *line = Line { mac, port };
     }
 }
 

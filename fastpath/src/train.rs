@@ -5,8 +5,12 @@
 //! through one socket, thus into one train after the other, and keep their order.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use crate::forwarding::Slot;
+use wire::vxlan::HEADER_LEN;
+
+use crate::counters::LinkCounters;
+use crate::forwarding::{Link, Slot};
 
 /// What the socket can take in one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +66,8 @@ pub(crate) struct Outbox {
 struct OpenTrain {
     key: (Slot, usize),
     endpoint: SocketAddr,
+    /// Of the link; none before the first use.
+    counters: Option<Arc<LinkCounters>>,
     segment: usize,
     count: usize,
     len: usize,
@@ -83,6 +89,7 @@ impl Outbox {
             .map(|_| OpenTrain {
                 key: (0, 0),
                 endpoint: SocketAddr::from(([0, 0, 0, 0], 0)),
+                counters: None,
                 segment: 0,
                 count: 0,
                 len: 0,
@@ -98,18 +105,19 @@ impl Outbox {
         }
     }
 
-    /// Room for a datagram of `len` bytes, which the caller fills, to go to `endpoint`.
+    /// Room for a datagram of `len` bytes, which the caller fills, to go out on a link through one of
+    /// the sockets.
     pub(crate) fn reserve(
         &mut self,
         (slot, socket): (Slot, usize),
-        endpoint: SocketAddr,
+        link: &Link,
         len: usize,
         sink: &mut impl TrainSink,
     ) -> &mut [u8] {
         let index = (usize::from(slot).wrapping_mul(17) + socket) % OPEN;
         let train = &mut self.open[index];
         let fits = train.key == (slot, socket)
-            && train.endpoint == endpoint
+            && train.endpoint == link.endpoint
             && !train.closed
             && len <= train.segment
             && train.count < self.limits.segments
@@ -121,7 +129,8 @@ impl Outbox {
         if train.count == 0 {
             self.begun.push(index);
             train.key = (slot, socket);
-            train.endpoint = endpoint;
+            train.endpoint = link.endpoint;
+            train.counters = Some(Arc::clone(&link.counters));
             train.segment = len;
             train.closed = false;
         }
@@ -150,6 +159,10 @@ impl OpenTrain {
             count: self.count,
             bytes: &self.buffer[..self.len],
         });
+        if let Some(counters) = self.counters.take() {
+            let frames = self.count as u64;
+            counters.sent(frames, self.len as u64 - frames * HEADER_LEN as u64);
+        }
         self.count = 0;
         self.len = 0;
     }

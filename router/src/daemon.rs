@@ -27,7 +27,7 @@ use crate::http::{api, metrics, socket};
 use crate::identity::Identity;
 use crate::io::datapath::{Datapath, DatapathConfig};
 use crate::io::ipam_service::{self, IpamHandle, IpamInit, IpamOptions};
-use crate::io::mesh_driver::{self, MeshEvent};
+use crate::io::mesh_driver::{self, MeshEvent, MeshHandle};
 use crate::lock::Lock;
 use crate::node::{Facts, Node, NodeParts, at_port, bridge_key};
 use crate::preflight::{self, listen_address};
@@ -42,6 +42,8 @@ const CONTROL_THREADS: usize = 2;
 const EVENTS: usize = 1024;
 /// How long names of peers are looked up for, to see which way they are.
 const LOOKUP: Duration = Duration::from_secs(2);
+/// How long the kernel may take to remove the TAP of a process that was killed.
+const TAP_GONE: Duration = Duration::from_secs(1);
 /// How long each step of the shutdown may take.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// Most data path workers that are started unasked: beyond it, a node's underlay is the limit.
@@ -81,23 +83,25 @@ async fn serve(settings: Settings, stop: Stop) -> anyhow::Result<()> {
     let held = hold(&settings).await?;
     let id = held.identity.id;
     let (events, inbox) = mpsc::channel(EVENTS);
+    let mut host = Host::open(&settings, id)?;
     let began = tokio::select! {
-        node = begin(settings.clone(), &held.identity, started, events) => node,
+        began = begin(&settings, &held.identity, &mut host, events) => began.map(Some),
         reason = signals.next() => {
             tracing::info!(reason, "told to stop while starting");
-            undo(&settings, &held.identity);
-            remove_socket(&socket_path);
-            return Ok(());
+            Ok(None)
         }
     };
-    let node = match began {
-        Ok(node) => Arc::new(node),
-        Err(error) => {
-            undo(&settings, &held.identity);
+    let begun = match began {
+        Ok(Some(begun)) => begun,
+        stopped => {
+            if let Err(error) = host.undo() {
+                tracing::warn!(error = format!("{error:#}"), "cannot remove the bridge");
+            }
             remove_socket(&socket_path);
-            return Err(error);
+            return stopped.map(drop);
         }
     };
+    let node = Arc::new(assemble(&settings, begun, host, started));
     // Before anything is answered: an address that a DEL gave back may be asked for next.
     node.release_pending().await;
 
@@ -165,20 +169,29 @@ async fn hold(settings: &Settings) -> anyhow::Result<Held> {
     })
 }
 
+/// What a start brings forth.
+struct Begun {
+    facts: Facts,
+    own: Vec<IpAddr>,
+    datapath: Datapath,
+    mesh: MeshHandle,
+    ipam: IpamHandle,
+}
+
 /// Starts the parts, each after those it needs.
 async fn begin(
-    settings: Settings,
+    settings: &Settings,
     identity: &Identity,
-    started: Instant,
+    host: &mut Host,
     events: mpsc::Sender<MeshEvent>,
-) -> anyhow::Result<Node> {
-    let ipam = start_ipam(&settings)?;
+) -> anyhow::Result<Begun> {
+    let ipam = start_ipam(settings)?;
     let gateway = match bridge_key(&settings.bridge) {
         Ok(key) => ipam.lookup(key).await.ok().flatten(),
         Err(_) => None,
     };
 
-    let mut host = Host::open(&settings, identity.id)?;
+    wait_for_tap(settings, host).await?;
     let peers = look_up(settings.peers.iter().chain(&settings.vteps)).await;
     let underlay = host.underlay(&peers)?;
     let mtu = settings.mtu.unwrap_or_else(|| underlay.overlay_mtu());
@@ -190,38 +203,29 @@ async fn begin(
     );
     host.raise_bridge(mtu, gateway.into_iter().collect())?;
 
-    let listen = listen_address(&settings);
+    let listen = listen_address(settings);
     let datapath = Datapath::start(&DatapathConfig {
         tap: settings.tap.clone(),
-        queues: queues(&settings),
+        queues: queues(settings),
         listen: SocketAddr::new(listen, settings.vxlan_port),
         vni: settings.vni,
         mac_age: settings.mac_age,
         offloads: settings.offloads,
     })?;
     let control = SocketAddr::new(listen, settings.control_port);
-    let mesh = match host.join_tap() {
-        Ok(()) => {
-            let config = mesh_config(&settings, identity, mtu);
-            match config {
-                Ok(config) => mesh_driver::start(config, control, events).await,
-                Err(error) => Err(error),
-            }
-        }
-        Err(error) => Err(error),
+    let joined = async {
+        host.join_tap()?;
+        let mesh =
+            mesh_driver::start(mesh_config(settings, identity, mtu)?, control, events).await?;
+        anyhow::Ok((mesh, host.bridge_mac()?, host.own_addresses()?))
     };
-    let mesh = match mesh {
-        Ok(mesh) => mesh,
+    let (mesh, bridge_mac, own) = match joined.await {
+        Ok(joined) => joined,
         Err(error) => {
             datapath.stop();
             return Err(error);
         }
     };
-    let bridge_mac = host.bridge_mac()?;
-    let own = at_port(host.own_addresses()?, settings.vxlan_port);
-    let switch = Switch::new(underlay.mtu, own, settings.vteps.clone(), started.elapsed());
-    let attachments = Attachments::load(&settings.state_dir);
-    let too_large = mtu_problem(&settings, &underlay);
     let facts = Facts {
         id: identity.id,
         bridge_mac,
@@ -229,8 +233,30 @@ async fn begin(
         mtu,
         control,
     };
+    Ok(Begun {
+        facts,
+        own,
+        datapath,
+        mesh,
+        ipam,
+    })
+}
+
+/// Puts the node together.
+fn assemble(settings: &Settings, begun: Begun, host: Host, started: Instant) -> Node {
+    let Begun {
+        facts,
+        own,
+        datapath,
+        mesh,
+        ipam,
+    } = begun;
+    let own = at_port(own, settings.vxlan_port);
+    let vteps = settings.vteps.clone();
+    let switch = Switch::new(facts.underlay.mtu, own, vteps, started.elapsed());
+    let too_large = mtu_problem(settings, &facts.underlay);
     let node = Node::new(NodeParts {
-        settings,
+        settings: settings.clone(),
         facts,
         started,
         host,
@@ -238,21 +264,31 @@ async fn begin(
         mesh,
         ipam,
         switch,
-        attachments,
+        attachments: Attachments::load(&settings.state_dir),
     });
     if let Some(message) = too_large {
         node.raise("mtu_too_large", "", message);
     }
-    Ok(node)
+    node
 }
 
-/// Takes away what a failed start has made. Its failure is told, and matters less than the one
-/// that led here.
-fn undo(settings: &Settings, identity: &Identity) {
-    let undone = Host::open(settings, identity.id).and_then(|mut host| host.lower_bridge());
-    if let Err(error) = undone {
-        tracing::warn!(error = format!("{error:#}"), "cannot remove the bridge");
+/// Waits until the TAP of a router that was killed a moment ago is gone.
+///
+/// # Errors
+/// It stays, so its router lives.
+async fn wait_for_tap(settings: &Settings, host: &mut Host) -> anyhow::Result<()> {
+    let end = Instant::now() + TAP_GONE;
+    while let Some(tap) = host.tap_in_use()? {
+        if Instant::now() > end {
+            anyhow::bail!(
+                "the TAP {tap} is in use: another router runs with the bridge {} here; stop it, or \
+                 choose others with --bridge and --tap",
+                settings.bridge
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    Ok(())
 }
 
 /// Stops everything in the order in which others are least surprised: peers are told first, so

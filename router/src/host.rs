@@ -9,8 +9,9 @@ mod underlay;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Context as _;
+use hostnet::link::LinkKind;
 use hostnet::netlink::Netlink;
-use hostnet::plan::{self, BridgeSpec, TapSpec};
+use hostnet::plan::{self, BridgeSpec, Step, TapSpec};
 use hostnet::sysctl::{self, Family};
 use ipnet::IpNet;
 use wire::{Mac, PeerId};
@@ -34,6 +35,8 @@ pub struct Host {
     netlink: Netlink,
     spec: BridgeSpec,
     tap: String,
+    /// Whether the bridge was made here, rather than found.
+    made: bool,
 }
 
 impl Host {
@@ -58,6 +61,7 @@ impl Host {
             netlink,
             spec,
             tap: settings.tap.clone(),
+            made: false,
         })
     }
 
@@ -82,6 +86,23 @@ impl Host {
             addresses.extend(self.netlink.addresses(link.index)?.iter().map(IpNet::addr));
         }
         Ok(addresses)
+    }
+
+    /// The TAP of a router that lives: one with our TAP's name, or with our mark on our bridge. A
+    /// TAP does not outlive its process.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub fn tap_in_use(&mut self) -> anyhow::Result<Option<String>> {
+        let links = self.netlink.links()?;
+        let bridge = links.iter().find(|link| link.name == self.spec.name);
+        let bridge = bridge.map(|link| link.index);
+        let mark = self.spec.mark();
+        let tap = links.into_iter().find(|link| {
+            let marked = link.alias.as_ref() == Some(&mark) && link.kind == Some(LinkKind::Tun);
+            link.name == self.tap || (marked && bridge.is_some() && link.master == bridge)
+        });
+        Ok(tap.map(|link| link.name))
     }
 
     /// Makes the bridge, or brings the one of the last run into line.
@@ -164,11 +185,25 @@ impl Host {
         }
     }
 
+    /// Takes away what a start has made that went no further. A bridge that was there before
+    /// stays as it is: somebody may use it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn undo(&mut self) -> anyhow::Result<()> {
+        if self.made {
+            self.lower_bridge().map(drop)
+        } else {
+            Ok(())
+        }
+    }
+
     fn apply(&mut self) -> anyhow::Result<()> {
         let observed = plan::observe(&mut self.netlink, &self.spec)?;
         let plan = plan::bridge_plan(&observed, &self.spec)?;
         for step in &plan.steps {
             tracing::debug!(%step, "changing the host");
+            self.made |= matches!(step, Step::AddBridge { .. });
         }
         plan::apply(&mut self.netlink, &plan)?;
         Ok(())

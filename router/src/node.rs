@@ -13,6 +13,7 @@ use control::{
     ApiError, AttachRequest, Attachment, AttachmentRef, Collected, Condition, DetachRequest,
     Detached, GcRequest, NodeStatus, OverlayStatus, ReleasedAttachment, Status, pending,
 };
+use fastpath::OwnAddress;
 use ipam::AllocationKey;
 use ipnet::IpNet;
 use tokio::sync::watch;
@@ -213,6 +214,7 @@ impl Node {
         match set {
             Ok(Ok(())) => {
                 tracing::info!(address = %addresses[0], bridge = self.settings.bridge, "the bridge has its address");
+                self.tell_own_address(address);
                 self.gateways.send_replace(addresses.clone());
                 Ok(addresses)
             }
@@ -225,6 +227,27 @@ impl Node {
             )),
             Err(error) => Err(ApiError::internal(format!("a task failed: {error}"), "")),
         }
+    }
+
+    /// Lets the data path answer pods in the bridge's name.
+    fn tell_own_address(&self, address: IpNet) {
+        let v4 = match address.addr() {
+            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V6(_) => None,
+        };
+        if let Some(datapath) = &*lock(&self.datapath) {
+            datapath.set_own(OwnAddress {
+                mac: self.facts.bridge_mac,
+                v4,
+            });
+        }
+    }
+
+    /// Whether the data path works no more and cannot be mended from inside.
+    pub fn datapath_is_dead(&self) -> bool {
+        lock(&self.datapath)
+            .as_ref()
+            .is_some_and(|datapath| datapath.stalled_for() == Duration::MAX)
     }
 
     /// Carries out the releases that were noted while the router was away.

@@ -1,6 +1,8 @@
 //! The command line as a person or a script meets it: exit statuses, what goes where, and which
 //! setting wins.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
 use std::process::{Command, Output};
 
 fn weft(line: &[&str], env: &[(&str, &str)]) -> Output {

@@ -19,10 +19,9 @@ use serde_json::Value;
 
 static TURN: Mutex<()> = Mutex::new(());
 
-/// One test's turn: the machine is the same before and after it.
+/// One test's turn: nothing of a lab is there before it.
 struct Turn {
     _guard: MutexGuard<'static, ()>,
-    before: BTreeSet<String>,
 }
 
 impl Turn {
@@ -37,15 +36,14 @@ impl Turn {
             "these tests need root: {}",
             text(&down.stderr)
         );
-        Self {
-            _guard: guard,
-            before: namespaces(),
-        }
+        let turn = Self { _guard: guard };
+        turn.assert_nothing_left();
+        turn
     }
 
     /// Fails if anything of the lab is left.
     fn assert_nothing_left(&self) {
-        assert_eq!(namespaces(), self.before);
+        assert_eq!(namespaces(), BTreeSet::new());
         assert_eq!(routers(), Vec::<String>::new());
         assert!(
             !Path::new("/run/weft-lab").exists(),
@@ -55,11 +53,13 @@ impl Turn {
     }
 }
 
+/// The lab's namespaces; other tests may run at the same time and have theirs.
 fn namespaces() -> BTreeSet<String> {
     fs::read_dir("/run/netns")
         .into_iter()
         .flatten()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("weft-lab"))
         .collect()
 }
 
@@ -233,7 +233,7 @@ fn a_lab_that_was_killed_at_any_step_is_cleared_away_by_the_next() {
         child.wait().unwrap();
         assert_ne!(
             namespaces(),
-            turn.before,
+            BTreeSet::new(),
             "killed at {step:?}, and it left nothing?"
         );
         wait_for("the routers of a killed lab to end by themselves", || {
@@ -364,6 +364,22 @@ fn a_router_that_dies_is_named_with_its_log() {
 
     let status = weft(&["lab", "status"]);
     assert_eq!(status.status.code(), Some(1), "{}", text(&status.stdout));
+    let show = weft(&["lab", "show", "--no-throughput"]);
+    let (page, said) = (text(&show.stdout), text(&show.stderr));
+    assert_eq!(show.status.code(), Some(1), "{page}");
+    assert!(page.contains("FAILED: 0 of 2 pairs"), "{page}");
+    assert!(
+        page.contains("the router of node2 does not answer"),
+        "{page}"
+    );
+    assert!(
+        page.contains("node1-pod1 did not reach node2-pod1"),
+        "{page}"
+    );
+    assert!(
+        said.contains("last lines of /run/weft-lab/node2/router.log"),
+        "{said}"
+    );
     assert!(weft(&["lab", "down"]).status.success());
     turn.assert_nothing_left();
 }

@@ -61,6 +61,53 @@ pub fn hash(frame: &[u8]) -> u32 {
     finish(state)
 }
 
+/// A hash that both directions of a flow share: of the unordered pairs of MACs, addresses and
+/// ports. It keeps a conversation on one queue; paths are chosen by [`hash`].
+#[inline]
+pub fn symmetric(frame: &[u8]) -> u32 {
+    /// Equal for `(a, b)` and `(b, a)`.
+    const fn pair(a: u64, b: u64) -> u64 {
+        (a ^ b).wrapping_add((a.wrapping_add(b)).rotate_left(32))
+    }
+    let words = |bytes: &[u8]| -> u64 {
+        let (words, _) = bytes.as_chunks::<4>();
+        words.iter().fold(K0, |state, word| {
+            mix(state ^ u64::from(u32::from_be_bytes(*word)), K1)
+        })
+    };
+    let Some((ethertype, at)) = ethernet::ethertype(frame) else {
+        return finish(K0);
+    };
+    let packet = frame.get(at..).unwrap_or_default();
+    let (addresses, protocol, ports) = match (ethertype, packet) {
+        (ETHERTYPE_IPV4, [first, _, _, _, _, _, f0, f1, _, protocol, ..]) if packet.len() >= 20 => {
+            let whole = u16::from_be_bytes([*f0, *f1]) & 0x3fff == 0;
+            let at = usize::from(first & 0x0f) * 4;
+            let ports = if whole {
+                ports(*protocol, packet, at)
+            } else {
+                0
+            };
+            (
+                pair(words(&packet[12..16]), words(&packet[16..20])),
+                *protocol,
+                ports,
+            )
+        }
+        (ETHERTYPE_IPV6, [_, _, _, _, _, _, next, ..]) if packet.len() >= 40 => {
+            let (protocol, ports) = ipv6_transport(packet, *next);
+            (
+                pair(words(&packet[8..24]), words(&packet[24..40])),
+                protocol,
+                ports,
+            )
+        }
+        _ => (pair(words(&frame[..6]), words(&frame[6..12])), 0, 0),
+    };
+    let ports = pair(u64::from(ports >> 16), u64::from(ports & 0xffff));
+    finish(mix(addresses ^ u64::from(protocol), K2) ^ mix(ports, K3))
+}
+
 /// `None` if the packet is too short to be IPv4.
 #[inline]
 fn ipv4(state: u64, packet: &[u8]) -> Option<u64> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fastpath::{
     Counters, Datagram, Egress, Encapsulation, Forwarding, FrameSink, GsoType, Ingress, Link,
-    LinkCounters, MacTable, OwnAddress, Slot, Train, TrainLimits, TrainSink, VnetHdr,
+    LinkCounters, MacTable, OwnAddress, Slot, TapTakes, Train, TrainLimits, TrainSink, VnetHdr,
 };
 use pnet_packet::ip::IpNextHeaderProtocols;
 use pnet_packet::ipv4::MutableIpv4Packet;
@@ -94,7 +94,11 @@ impl Node {
     pub(crate) fn new(forwarding: Forwarding) -> Self {
         Self {
             egress: Egress::new(4, TrainLimits::default()),
-            ingress: Ingress::new(true, true),
+            ingress: Ingress::new(TapTakes {
+                csum: true,
+                tcp: true,
+                udp: true,
+            }),
             macs: MacTable::new(1024),
             counters: Counters::default(),
             forwarding,

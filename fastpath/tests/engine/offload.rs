@@ -101,7 +101,7 @@ fn a_sum_left_partial_by_a_peers_kernel_reaches_the_pod_as_such() {
     };
     assert_eq!(written, [read(header, &tcp.partial())]);
     // Where the TAP takes no such frame, the sum is completed here.
-    b.ingress = fastpath::Ingress::new(false, false);
+    b.ingress = fastpath::Ingress::default();
     let written = b.receive(endpoint(1), &[vec![datagram]]);
     assert_eq!(written, [read(VnetHdr::PLAIN, &tcp.frame())]);
 }
@@ -121,7 +121,7 @@ fn a_super_frame_that_a_peers_kernel_left_whole_reaches_the_pod() {
         let mss = 1450 - if v6 { 40 } else { 20 } - 32;
         assert_eq!(written, [read(tcp.header(mss), &tcp.partial())]);
         // Where the TAP takes no such frame, it is cut here.
-        b.ingress = fastpath::Ingress::new(false, false);
+        b.ingress = fastpath::Ingress::default();
         let written = b.receive(endpoint(1), &[vec![datagram]]);
         assert_eq!(written.len(), 20_000usize.div_ceil(usize::from(mss)));
         let payloads = written.iter().flat_map(|frame| {

@@ -36,7 +36,9 @@ fn a_sender_over_ipv4_is_told_the_mtu() {
         assert_eq!(node.counters.dropped(DropReason::TooBig), 1);
         let (header, answer) = VnetHdr::parse(&node.answers.0[0]).unwrap();
         assert_eq!(header, VnetHdr::PLAIN);
-        assert_eq!(answer[..14], wire::ethernet::header(POD_A, OWN.mac, 0x0800));
+        assert_eq!((&answer[..6], &answer[12..14]), (&POD_A.0[..], &[8, 0][..]));
+        // The kernel would take a frame from its own address for a loop.
+        assert!(answer[6..12] != OWN.mac.0 && answer[6..12] != POD_B.0);
         let ip = Ipv4Packet::new(&answer[14..]).unwrap();
         assert_eq!(ip.get_checksum(), pnet_packet::ipv4::checksum(&ip));
         assert_eq!(Some(ip.get_source()), OWN.v4);
@@ -93,6 +95,53 @@ fn reports_are_few_and_never_about_errors_or_groups() {
     node.read_tap([read(VnetHdr::PLAIN, &error)]);
     assert!(node.answers.0.is_empty());
     assert_eq!(node.counters.dropped(DropReason::TooBig), 302);
+}
+
+/// The kernel takes nothing that claims to come from its own address.
+#[test]
+fn the_node_itself_is_told_as_if_by_the_destination() {
+    let mut node = node(1_200);
+    let mut frame = Tcp {
+        src: OWN.mac,
+        ..Tcp::new(1_400)
+    }
+    .frame();
+    frame[26..30].copy_from_slice(&OWN.v4.unwrap().octets());
+    node.read_tap([read(VnetHdr::PLAIN, &frame)]);
+    let (_, answer) = VnetHdr::parse(&node.answers.0[0]).unwrap();
+    let ip = Ipv4Packet::new(&answer[14..]).unwrap();
+    assert_eq!(ip.get_source().octets(), frame[30..34]);
+    assert_eq!(ip.get_destination(), OWN.v4.unwrap());
+}
+
+/// The tag takes four bytes of what is left, and comes back with the answer.
+#[test]
+fn a_sender_in_a_vlan_is_told_too() {
+    let mut node = node(1_450);
+    let frame = Tcp::new(1_398).frame();
+    let tagged = [&frame[..12], &[0x81, 0, 0, 42], &frame[12..]].concat();
+    node.read_tap([read(VnetHdr::PLAIN, &tagged)]);
+    let (_, answer) = VnetHdr::parse(&node.answers.0[0]).unwrap();
+    assert_eq!(answer[12..18], [0x81, 0, 0, 42, 8, 0]);
+    assert_eq!(answer[18 + 20 + 6..18 + 20 + 8], 1_446u16.to_be_bytes());
+}
+
+/// TCP without path MTU discovery: each segment is fragmented.
+#[test]
+fn a_super_frame_that_may_be_fragmented_is() {
+    let mut node = node(1_200);
+    let tcp = Tcp::new(5 * 1_398);
+    let mut frame = tcp.partial();
+    frame[20] = 0;
+    let sent = node.read_tap([read(tcp.header(1_398), &frame)]);
+    let datagrams: Vec<_> = sent.iter().flat_map(|train| &train.datagrams).collect();
+    assert_eq!(datagrams.len(), 10);
+    assert!(
+        datagrams
+            .iter()
+            .all(|datagram| datagram.len() <= 8 + 14 + 1_200)
+    );
+    assert!(node.answers.0.is_empty());
 }
 
 proptest! {

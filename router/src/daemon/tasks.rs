@@ -107,6 +107,9 @@ async fn keep_house(node: Arc<Node>) -> &'static str {
         turns.tick().await;
         ticker.tick();
         turn = turn.wrapping_add(1);
+        if node.datapath_is_dead() {
+            return "the data path";
+        }
         if turn.is_multiple_of(EXPIRE_EVERY) {
             node.expire_macs();
         }

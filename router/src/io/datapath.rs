@@ -20,7 +20,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use fastpath::{Counters, Forwarding, LinkTotals, MacTable, OwnAddress, Port, TrainLimits};
 use hostnet::poll::Waker;
-use hostnet::tap::{Offloads, Tap, TapCapabilities, TapOptions};
+use hostnet::tap::{Offloads, Tap, TapCapabilities, TapOptions, TapQueue};
 use hostnet::udp::{UdpOptions, UdpSocket};
 use wire::{Mac, Vni};
 
@@ -49,8 +49,8 @@ pub struct DatapathConfig {
 /// MAC addresses that are remembered, in all: 64 bytes each make 4 MB.
 const MAC_CAPACITY: usize = 65_536;
 /// Sending sockets of a worker. Their ports spread flows over the underlay's ECMP paths and the
-/// receivers' queues; 16 is more than either has in a node of ordinary size.
-const SOCKETS: usize = 16;
+/// receivers' queues. With more, small packets of many flows would share fewer trains.
+const SOCKETS: usize = 4;
 /// Bytes that a receiving socket may hold: 50 ms of a 10 Gbit/s link, which is longer than a worker
 /// is off its core on a busy node. The kernel counts twice what is asked for.
 const RECEIVE_BUFFER: usize = 64 << 20;
@@ -136,12 +136,13 @@ impl Datapath {
 
         let mut capabilities = labels(tap_capabilities);
         let mut workers = Vec::new();
-        for (number, queue) in tap.take_queues().into_iter().enumerate() {
+        let queues: Arc<[TapQueue]> = tap.take_queues().into();
+        for own in 0..queues.len() {
             let rx = bind(config, config.listen, true)?;
             let tx = (0..SOCKETS)
                 .map(|_| bind(config, SocketAddr::new(config.listen.ip(), 0), false))
                 .collect::<anyhow::Result<Vec<_>>>()?;
-            if number == 0 {
+            if own == 0 {
                 let udp = tx[0].capabilities();
                 shared.segment.store(config.offloads && udp.gso, Relaxed);
                 capabilities.extend((config.offloads && udp.gso).then(|| "udp-gso".to_owned()));
@@ -152,7 +153,8 @@ impl Datapath {
             let tick = Arc::new(AtomicU32::new(0));
             let worker = Worker::new(
                 worker::Parts {
-                    queue,
+                    queues: Arc::clone(&queues),
+                    own,
                     rx,
                     tx,
                     waker: Arc::clone(&waker),
@@ -164,7 +166,7 @@ impl Datapath {
                 TrainLimits::default(),
             );
             let thread = std::thread::Builder::new()
-                .name(format!("worker-{number}"))
+                .name(format!("worker-{own}"))
                 .spawn(move || worker.run())
                 .context("start a worker thread")?;
             workers.push(Running {

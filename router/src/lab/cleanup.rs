@@ -174,9 +174,9 @@ mod tests {
         let spawn = |marker: &std::ffi::OsStr| {
             let mut command = Command::new("/bin/sh");
             command
-                .args(["-c", "sleep 60"])
+                .args(["-c", "read _"])
                 .arg(marker)
-                .stdin(Stdio::null());
+                .stdin(Stdio::piped());
             netns.run(|| command.spawn()).unwrap().unwrap()
         };
         let mut router = spawn(node.socket.as_os_str());

@@ -146,19 +146,13 @@ fn build_and_examine(
     clear_ground(progress)?;
     let world = World::build(&build.options(false), interrupt, progress)?;
     let examined = examine(&world, show.what(), interrupt, progress);
-    let logs = match &examined {
-        Ok(report) if report.ok => String::new(),
-        Err(error) if error.is::<Interrupted>() => String::new(),
-        _ => world.log_tails(),
-    };
+    let examined = with_logs(&world, examined);
     progress.step("taking the lab down");
     let removed = world.destroy();
     progress.finish();
-    match examined {
-        Ok(report) => removed.map(|()| (report, logs)),
-        Err(error) if logs.is_empty() => Err(error),
-        Err(error) => Err(anyhow!("{error:#}\n{logs}")),
-    }
+    let examined = examined?;
+    removed?;
+    Ok(examined)
 }
 
 fn up(build: &BuildArgs) -> anyhow::Result<ExitCode> {
@@ -180,14 +174,20 @@ fn show_standing(show: &ShowArgs) -> anyhow::Result<ExitCode> {
     let interrupt = Interrupt::install().context("cannot catch signals")?;
     let world = standing()?;
     let mut progress = Progress::stderr();
-    let report = examine(&world, show.what(), &interrupt, &mut progress)?;
+    let examined = examine(&world, show.what(), &interrupt, &mut progress);
     drop(progress);
-    let logs = if report.ok {
-        String::new()
-    } else {
-        world.log_tails()
-    };
+    let (report, logs) = with_logs(&world, examined)?;
     present(&report, show, &logs, true)
+}
+
+/// The report, and if anything failed the ends of the routers' logs, with an error as well.
+fn with_logs(world: &World, examined: anyhow::Result<Report>) -> anyhow::Result<(Report, String)> {
+    match examined {
+        Ok(report) if report.ok => Ok((report, String::new())),
+        Ok(report) => Ok((report, world.log_tails())),
+        Err(error) if error.is::<Interrupted>() => Err(error),
+        Err(error) => Err(anyhow!("{error:#}\n{}", world.log_tails())),
+    }
 }
 
 fn down() -> anyhow::Result<ExitCode> {

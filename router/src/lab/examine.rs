@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use ipnet::Ipv4Net;
 
 use super::interrupt::Interrupt;
@@ -14,7 +14,7 @@ use super::probe::{capture, neighbours, throughput};
 use super::progress::Progress;
 use super::report::{
     FrameReport, FullSizeReport, LayerReport, MtuReport, NodeReport, PeerReport, PingPair,
-    PingReport, PodReport, Report, ThroughputReport, UnderlayReport, median,
+    PingReport, PodReport, Report, RouterReport, ThroughputReport, UnderlayReport, median,
 };
 use super::world::{Node, Pod, World};
 
@@ -46,11 +46,12 @@ pub fn examine(
     progress: &mut Progress,
 ) -> anyhow::Result<Report> {
     progress.step("asking the routers what they see");
+    let mut failures = Vec::new();
     let nodes = world
         .nodes
         .iter()
-        .map(node_report)
-        .collect::<anyhow::Result<Vec<_>>>()?;
+        .map(|node| node_report(node, &mut failures))
+        .collect();
     let pods = world
         .pods
         .iter()
@@ -59,7 +60,7 @@ pub fn examine(
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
         ok: false,
-        failures: Vec::new(),
+        failures,
         underlay: UnderlayReport {
             netns: world.layout().underlay_netns(),
             range: Ipv4Net::new(world.layout().node(1).address, UNDERLAY_PREFIX)?
@@ -176,7 +177,8 @@ fn across_nodes(
         .nodes
         .iter()
         .find(|report| report.name == node.layout.name)
-        .map_or(wire::vxlan::DEFAULT_PORT, |report| report.vxlan_port);
+        .and_then(|report| report.router.as_ref())
+        .map_or(wire::vxlan::DEFAULT_PORT, |router| router.vxlan_port);
     report.frame = capture::echo_request(&node.netns, port, pinger, target)?.map(|captured| {
         let (from, to) = names();
         FrameReport {
@@ -314,14 +316,27 @@ fn round_trips(pinger: &mut Pinger, target: Ipv4Addr, samples: usize) -> anyhow:
     Ok(times)
 }
 
-fn node_report(node: &Node) -> anyhow::Result<NodeReport> {
-    let status = node
-        .status()
-        .with_context(|| format!("the router of {} does not answer", node.layout.name))?;
-    Ok(NodeReport {
+fn node_report(node: &Node, failures: &mut Vec<String>) -> NodeReport {
+    let router = match node.status() {
+        Ok(status) => Some(router_report(status)),
+        Err(error) => {
+            failures.push(format!(
+                "the router of {} does not answer: {error}",
+                node.layout.name
+            ));
+            None
+        }
+    };
+    NodeReport {
         name: node.layout.name.clone(),
         netns: node.layout.netns.clone(),
         address: node.layout.address,
+        router,
+    }
+}
+
+fn router_report(status: control::Status) -> RouterReport {
+    RouterReport {
         id: status.node.id.to_string(),
         bridge: status.overlay.bridge,
         bridge_addresses: status.overlay.bridge_addresses,
@@ -342,7 +357,7 @@ fn node_report(node: &Node) -> anyhow::Result<NodeReport> {
                 state: peer_state(peer.state).to_owned(),
             })
             .collect(),
-    })
+    }
 }
 
 /// The word that the status uses.

@@ -47,7 +47,7 @@ pub struct UnderlayReport {
     pub mtu: u16,
 }
 
-/// A node and what its router says.
+/// A node.
 #[derive(Debug, Clone, Serialize)]
 pub struct NodeReport {
     /// Its name.
@@ -56,6 +56,13 @@ pub struct NodeReport {
     pub netns: String,
     /// Its address on the underlay.
     pub address: Ipv4Addr,
+    /// What its router says; none if it does not answer.
+    pub router: Option<RouterReport>,
+}
+
+/// What a router says.
+#[derive(Debug, Clone, Serialize)]
+pub struct RouterReport {
     /// Its identity.
     pub id: String,
     /// Its bridge.
@@ -70,7 +77,7 @@ pub struct NodeReport {
     pub vni: u32,
     /// The part of the range from which its pods get addresses.
     pub owned: Vec<String>,
-    /// Its links, each as `name state`.
+    /// Its links.
     pub peers: Vec<PeerReport>,
 }
 

@@ -44,6 +44,7 @@ use super::layout::{
     self, IFNAME, Layout, NodeLayout, PodLayout, UNDERLAY_BRIDGE, UNDERLAY_PREFIX,
 };
 use super::plugin::Plugin;
+use super::preflight;
 use super::process::ProcessId;
 use super::progress::Progress;
 use super::state::{LabState, PodState};
@@ -125,6 +126,7 @@ impl World {
         interrupt: &Interrupt,
         progress: &mut Progress,
     ) -> anyhow::Result<Self> {
+        preflight::check_size(&options.layout)?;
         let mut world = Self {
             nodes: Vec::new(),
             pods: Vec::new(),

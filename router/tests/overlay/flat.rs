@@ -4,11 +4,15 @@ use std::net::IpAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use control::PeerState;
 use hostnet::netlink::Netlink;
+use nix::sys::signal::Signal;
 use router::lab::interrupt::Interrupt;
 use router::lab::probe::{ping, throughput};
 
-use crate::cluster::{assert_all_reach, cluster, cluster_on, packets, pings, receive, v4};
+use crate::cluster::{
+    assert_all_reach, cluster, cluster_on, counter, eventually, packets, pings, receive, v4,
+};
 
 #[test]
 fn pods_of_all_nodes_share_one_flat_network() {
@@ -100,6 +104,39 @@ fn the_pods_mtu_follows_the_underlays() {
         assert_eq!(link.mtu, u32::from(underlay) - 50);
         assert!(pings(&a.netns, v4(b), usize::from(underlay) - 50 - 28));
     }
+}
+
+/// A node whose link takes less than the pods send: they are told, and adapt; nothing is lost in
+/// silence.
+#[test]
+fn pods_learn_that_a_link_is_narrower_than_their_mtu() {
+    let mut world = cluster(2, 1, &[]);
+    assert_all_reach(&world);
+    world.end_router(1, Signal::SIGKILL).unwrap();
+    world.start_router_again(1, &["--mtu", "1300"]).unwrap();
+    eventually("the new MTU is known", || {
+        let status = world.nodes[0].status().unwrap();
+        status
+            .peers
+            .iter()
+            .any(|peer| peer.state == PeerState::Up && peer.mtu == 1300)
+    });
+    let (a, b) = (&world.pods[0], &world.pods[1]);
+    for (from, to) in [(a, b), (b, a)] {
+        let (second, interrupt) = (Duration::from_secs(1), Interrupt::default());
+        let sent = throughput::tcp(
+            &from.netns,
+            &to.netns,
+            to.address.addr(),
+            second,
+            &interrupt,
+        );
+        let sent = sent.unwrap_or_else(|e| panic!("{e:#}\n{}", world.log_tails()));
+        assert!(sent.bytes > 1_000_000, "{sent:?}");
+    }
+    assert!(counter(&world.nodes[0].status().unwrap(), "too_big_reports") > 0);
+    // The node itself is told as well.
+    assert!(pings(&world.nodes[0].netns, v4(b), 1400));
 }
 
 /// 14 + 20 + 8 + 8 around the frame: 98 bytes leave as 148, and tcpdump reads them as VXLAN.

@@ -21,7 +21,7 @@ fn a_killed_router_comes_back_to_its_pods() {
     // Pods of one node need no router.
     assert!(pings(&world.pods[0].netns, v4(&world.pods[1]), 56));
 
-    world.start_router_again(0).unwrap();
+    world.start_router_again(0, &[]).unwrap();
     let node = &world.nodes[0];
     let ready = |status: Status| {
         status.ipam.ready && status.peers.iter().all(|peer| peer.state == PeerState::Up)
@@ -73,6 +73,24 @@ fn a_router_that_leaves_is_forgotten() {
         "a pod hangs on the bridge"
     );
     assert!(pings(&world.pods[0].netns, v4(&world.pods[1]), 56));
+}
+
+/// Somebody deletes the TAP: the router cannot mend that, says so and ends, to be started anew.
+#[test]
+fn a_router_without_its_tap_ends() {
+    let mut world = cluster(1, 1, &[]);
+    let node = &world.nodes[0];
+    let mut netlink = Netlink::open_in(&node.netns).unwrap();
+    let tap = netlink.link("weft-tap").unwrap().unwrap();
+    netlink.delete_link(tap.index).unwrap();
+    eventually("the router has ended", || world.nodes[0].status().is_err());
+    let log = std::fs::read_to_string(&world.nodes[0].layout.log).unwrap();
+    assert!(log.contains("TAP was deleted"), "{log}");
+    world.end_router(0, Signal::SIGKILL).unwrap();
+    world.start_router_again(0, &[]).unwrap();
+    eventually("it is back", || {
+        world.nodes[0].status().is_ok_and(|s| s.ipam.ready)
+    });
 }
 
 /// The addresses that a node has handed out, and to whom.

@@ -142,3 +142,45 @@ proptest! {
         hash(&TCP4[..cut.min(TCP4.len())]);
     }
 }
+
+/// Swaps MACs, addresses and ports.
+fn reversed(frame: &[u8], address: usize, len: usize, ports: usize) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    frame[..12].rotate_left(6);
+    frame[address..address + 2 * len].rotate_left(len);
+    frame[ports..ports + 4].rotate_left(2);
+    frame
+}
+
+#[test]
+fn both_directions_share_the_symmetric_hash_and_flows_do_not() {
+    let six = udp6(17, &[]);
+    for (frame, back) in [
+        (TCP4.to_vec(), reversed(&TCP4, 26, 4, 34)),
+        (six.clone(), reversed(&six, 22, 16, 54)),
+    ] {
+        assert_eq!(symmetric(&frame), symmetric(&back));
+        assert_ne!(hash(&frame), hash(&back));
+    }
+    let flows: HashSet<_> = (1024u16..2048)
+        .map(|port| {
+            let mut frame = TCP4.to_vec();
+            frame[34..36].copy_from_slice(&port.to_be_bytes());
+            symmetric(&frame) % 512
+        })
+        .collect();
+    assert!(flows.len() > 350, "{} of 512", flows.len());
+    // Either port may be the one that changes.
+    assert_ne!(symmetric(&TCP4), symmetric(&with(TCP4.to_vec(), 37, 81)));
+    let arp = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 7], &[8, 6]].concat();
+    let mut answer = arp.clone();
+    answer[..12].rotate_left(6);
+    assert_eq!(symmetric(&arp), symmetric(&answer));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_have_a_symmetric_hash(bytes: Vec<u8>) {
+        symmetric(&bytes);
+    }
+}

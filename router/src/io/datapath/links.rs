@@ -29,7 +29,10 @@ pub struct LinkTarget {
     pub mtu: u16,
 }
 
-/// The table. Bounded by the number of slots, 65,536; a link beyond it is left out and logged.
+/// The highest slot: more links than a mesh has peers, and a snapshot's list stays small.
+const MAX_SLOT: Slot = 8191;
+
+/// The table. Bounded by the number of slots, 8,192; a link beyond it is left out and logged.
 #[derive(Debug)]
 pub(super) struct Links {
     vni: Vni,
@@ -40,6 +43,9 @@ pub(super) struct Links {
 struct State {
     own: Option<OwnAddress>,
     links: BTreeMap<LinkKey, Known>,
+    /// Where the search for a free slot begins: behind the last one given, so that a slot rests for
+    /// as long as it can before it means somebody else.
+    next: Slot,
 }
 
 #[derive(Debug)]
@@ -65,6 +71,7 @@ impl Links {
         publish: impl FnOnce(Forwarding),
     ) {
         let mut state = self.lock();
+        let state = &mut *state;
         let known = &mut state.links;
         let mut gone = Vec::new();
         known.retain(|key, link| {
@@ -79,11 +86,12 @@ impl Links {
                 link.target = *target;
                 continue;
             }
-            let Some(slot) = (0..Slot::MAX).find(|slot| known.values().all(|k| k.slot != *slot))
-            else {
+            let free = |slot: &Slot| known.values().all(|link| link.slot != *slot);
+            let Some(slot) = (state.next..=MAX_SLOT).chain(0..state.next).find(free) else {
                 tracing::warn!(endpoint = %target.endpoint, "no slot free for a link: left out");
                 continue;
             };
+            state.next = if slot == MAX_SLOT { 0 } else { slot + 1 };
             // A worker with an old snapshot may have learned for the slot's last owner after it left.
             macs.forget_link(slot);
             let counters = Arc::default();
@@ -96,7 +104,7 @@ impl Links {
                 },
             );
         }
-        publish(self.snapshot(&state));
+        publish(self.snapshot(state));
         for slot in gone {
             macs.forget_link(slot);
         }
@@ -180,7 +188,11 @@ mod tests {
         assert_eq!(published[1].source(target(1).endpoint.ip()), None);
         assert_eq!(macs.lookup(Mac([2; 6])), Some(Port::Link(two)));
         assert_eq!(macs.lookup(Mac([4; 6])), None);
-        assert_eq!(links.key(1 - two), Some(target(3).key));
+        // The slot that was freed rests.
+        assert_eq!(
+            (links.key(1 - two), links.key(2)),
+            (None, Some(target(3).key))
+        );
         assert_eq!(published[1].flood().len(), 2);
     }
 }

@@ -3,26 +3,45 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use fastpath::{Counters, DropReason, FrameSink, MAX_PARTS, Train, TrainSink};
+use arrayvec::ArrayVec;
+use fastpath::{Counters, DropReason, FrameSink, MAX_PARTS, Train, TrainSink, VnetHdr};
 use hostnet::poll::{PollFd, PollFlags};
 use hostnet::tap::TapQueue;
 use hostnet::udp::UdpSocket;
 use nix::errno::Errno;
+use wire::flow;
 
-/// Sends trains through a worker's sockets.
+/// Sends trains through a worker's sockets, for the length of one batch.
 #[derive(Debug)]
 pub(super) struct Underlay<'a> {
-    pub(super) sockets: &'a [UdpSocket],
-    pub(super) counters: &'a Counters,
+    sockets: &'a [UdpSocket],
+    counters: &'a Counters,
     /// Whether the kernel cuts trains (`UDP_SEGMENT`).
-    pub(super) segment: &'a AtomicBool,
+    segment: &'a AtomicBool,
+    /// What is left of the time that this batch may wait for room.
+    patience: Duration,
 }
 
-/// How long a worker waits for room in a socket's buffer. Longer, and received frames would wait
-/// with it; no wait, and a burst would be lost that the device drains within microseconds.
-const ROOM_WITHIN: Duration = Duration::from_millis(2);
+/// How long a worker waits in a batch for room in sockets' buffers. Longer, and received frames
+/// would wait with it; no wait, and a burst would be lost that the device drains within microseconds.
+const PATIENCE: Duration = Duration::from_millis(2);
+
+impl<'a> Underlay<'a> {
+    pub(super) fn new(
+        sockets: &'a [UdpSocket],
+        counters: &'a Counters,
+        segment: &'a AtomicBool,
+    ) -> Self {
+        Self {
+            sockets,
+            counters,
+            segment,
+            patience: PATIENCE,
+        }
+    }
+}
 
 impl TrainSink for Underlay<'_> {
     fn send(&mut self, train: Train<'_>) {
@@ -35,44 +54,51 @@ impl TrainSink for Underlay<'_> {
                     0
                 }
                 Ok(()) => {
-                    self.counters.tx_trains.fetch_add(1, Relaxed);
+                    self.counters.sent_trains(1);
                     train.count
                 }
             }
         } else {
             self.one_by_one(&train, None)
         };
-        self.counters.tx_datagrams.fetch_add(sent as u64, Relaxed);
+        self.counters.sent_datagrams(sent as u64);
     }
 }
 
 impl Underlay<'_> {
     /// The plain path: a system call for each datagram. Returns how many were sent.
-    fn one_by_one(&self, train: &Train<'_>, refused: Option<&io::Error>) -> usize {
+    fn one_by_one(&mut self, train: &Train<'_>, refused: Option<&io::Error>) -> usize {
         let mut sent = 0;
-        for datagram in train.bytes.chunks(train.segment) {
+        for (number, datagram) in train.bytes.chunks(train.segment).enumerate() {
             match self.patiently(train, datagram, 0) {
-                Ok(()) => sent += 1,
+                Ok(()) => {
+                    // It is the train that was refused, not a datagram of this length.
+                    if let (0, Some(error)) = (number, refused)
+                        && error.raw_os_error() != Some(Errno::EMSGSIZE as i32)
+                        && self.segment.swap(false, Relaxed)
+                    {
+                        tracing::warn!(
+                            %error, "the kernel refuses UDP_SEGMENT: datagrams are sent one by one"
+                        );
+                    }
+                    sent += 1;
+                }
                 Err(error) => self.counters.drop(reason(&error), 1),
             }
         }
-        self.counters.tx_trains.fetch_add(sent as u64, Relaxed);
-        if let Some(error) = refused
-            && sent > 0
-            && self.segment.swap(false, Relaxed)
-        {
-            tracing::warn!(%error, "the kernel refuses UDP_SEGMENT: datagrams are sent one by one");
-        }
+        self.counters.sent_trains(sent as u64);
         sent
     }
 
-    fn patiently(&self, train: &Train<'_>, bytes: &[u8], segment: usize) -> io::Result<()> {
+    fn patiently(&mut self, train: &Train<'_>, bytes: &[u8], segment: usize) -> io::Result<()> {
         let socket = &self.sockets[train.socket % self.sockets.len()];
         let segment = u16::try_from(segment).unwrap_or(0);
         match socket.send_train(train.endpoint, bytes, segment) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && !self.patience.is_zero() => {
+                let began = Instant::now();
                 let mut room = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-                hostnet::poll::poll(&mut room, Some(ROOM_WITHIN))?;
+                hostnet::poll::poll(&mut room, Some(self.patience))?;
+                self.patience = self.patience.saturating_sub(began.elapsed());
                 socket.send_train(train.endpoint, bytes, segment)
             }
             // An ICMP error that answers an earlier datagram; this one was not tried yet.
@@ -85,7 +111,7 @@ impl Underlay<'_> {
 }
 
 /// EIO: the device completes no checksums (before Linux 6.11). EINVAL: no `UDP_SEGMENT`, or, before
-/// Linux 6.13, a segment longer than the path's MTU.
+/// Linux 6.13, a segment longer than the path's MTU, which is EMSGSIZE since.
 fn refuses_trains(error: &io::Error) -> bool {
     [
         Errno::EIO,
@@ -105,23 +131,55 @@ fn reason(error: &io::Error) -> DropReason {
     }
 }
 
-/// Writes frames to a TAP queue.
+/// Writes frames to the TAP.
+///
+/// A frame goes to the queue that its conversation hashes to, whichever worker received it: the
+/// kernel lets what a pod answers leave by the queue that last brought it something, and a flow
+/// that changed its queue, and so its worker, could overtake itself.
 #[derive(Debug)]
 pub(super) struct TapWriter<'a> {
-    pub(super) queue: &'a TapQueue,
-    pub(super) counters: &'a Counters,
+    queues: &'a [TapQueue],
+    counters: &'a Counters,
+    /// Whether a joined frame was refused as such.
+    pub(super) refused_joined: bool,
+}
+
+impl<'a> TapWriter<'a> {
+    pub(super) fn new(queues: &'a [TapQueue], counters: &'a Counters) -> Self {
+        Self {
+            queues,
+            counters,
+            refused_joined: false,
+        }
+    }
+
+    fn write(&mut self, queue: &TapQueue, slices: &[IoSlice<'_>], joined: bool) {
+        // A TAP that is down answers EIO, one without memory ENOBUFS or EAGAIN: the frame is lost,
+        // as it would be on a wire that is unplugged.
+        if let Err(error) = queue.write_vectored(slices) {
+            self.refused_joined |= joined && error.kind() == ErrorKind::InvalidInput;
+            self.counters.drop(DropReason::TapRefused, 1);
+        }
+    }
 }
 
 impl FrameSink for TapWriter<'_> {
     fn deliver(&mut self, parts: &[&[u8]]) {
-        let mut slices = [IoSlice::new(&[]); MAX_PARTS];
-        for (slice, part) in slices.iter_mut().zip(parts) {
-            *slice = IoSlice::new(part);
+        let queue = match (self.queues, parts) {
+            ([one], _) | ([one, ..], [] | [_]) => one,
+            // The headers that the hash reads are all in the first part behind the offload header.
+            (queues, [_, frame, ..]) => &queues[flow::symmetric(frame) as usize % queues.len()],
+            ([], _) => return,
+        };
+        let joined = parts
+            .first()
+            .and_then(|header| VnetHdr::parse(header))
+            .is_some_and(|(header, _)| header.gso != fastpath::GsoType::None);
+        if let [header, frame] = parts {
+            self.write(queue, &[IoSlice::new(header), IoSlice::new(frame)], joined);
+            return;
         }
-        // A TAP that is down answers EIO, one without memory ENOBUFS or EAGAIN: the frame is lost,
-        // as it would be on a wire that is unplugged.
-        if self.queue.write_vectored(&slices[..parts.len()]).is_err() {
-            self.counters.drop(DropReason::TapRefused, 1);
-        }
+        let slices: ArrayVec<_, MAX_PARTS> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        self.write(queue, &slices, joined);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use fastpath::{Counters, Datagram, Egress, Ingress, TrainLimits, VnetHdr};
+use fastpath::{Counters, Datagram, Egress, Ingress, TapTakes, TrainLimits, VnetHdr};
 use hostnet::poll::{PollFd, PollFlags, Waker, poll};
 use hostnet::tap::{TapCapabilities, TapQueue};
 use hostnet::udp::{RecvBatch, UdpSocket};
@@ -14,21 +14,28 @@ use hostnet::udp::{RecvBatch, UdpSocket};
 use super::Shared;
 use super::sinks::{TapWriter, Underlay};
 
-/// Reads from the TAP in one turn. With super-frames that is up to 4 MB, some milliseconds' work.
+/// Reads from the TAP in one turn.
 const TAP_BUDGET: usize = 64;
-/// Receive calls on the underlay in one turn, each of up to a batch of runs.
-const UDP_BUDGET: usize = 4;
-/// Runs of datagrams in one receive call: with 64 KB each, half a megabyte, which fits the L2 cache.
-const RUNS: usize = 8;
+/// Datagrams that these may make: 64 full super-frames at the ordinary MTU, some milliseconds' work.
+/// A pod that asks for tiny segments gets no more.
+const DATAGRAM_BUDGET: usize = 64 * 46;
+/// Receive calls on the underlay in one turn.
+const UDP_BUDGET: usize = 2;
+/// Runs of datagrams in one receive call. Small packets of many flows are runs of one each; of large
+/// ones no more than the first few buffers are ever touched.
+const RUNS: usize = 32;
 /// The longest read: the header, and a frame of 64 KB with its Ethernet header and VLAN tags.
 const READ_LEN: usize = VnetHdr::LEN + 65_536 + 22;
 /// How long a worker sleeps at most, so that its tick shows that it lives.
 const SLEEP: Duration = Duration::from_secs(1);
 
-/// The descriptors that a worker owns.
+/// The descriptors that a worker uses.
 #[derive(Debug)]
 pub(super) struct Parts {
-    pub(super) queue: TapQueue,
+    /// All queues of the TAP; the worker reads its own and writes to any.
+    pub(super) queues: Arc<[TapQueue]>,
+    /// Which is its own.
+    pub(super) own: usize,
     pub(super) rx: UdpSocket,
     pub(super) tx: Vec<UdpSocket>,
     pub(super) waker: Arc<Waker>,
@@ -46,6 +53,17 @@ pub(super) struct Worker {
     batch: RecvBatch,
 }
 
+/// What may be read.
+#[derive(Debug, Clone, Copy)]
+struct Ready {
+    tap: bool,
+    underlay: bool,
+}
+
+/// The TAP's interface was deleted: there is nothing left to read from or write to.
+#[derive(Debug)]
+struct TapGone;
+
 impl Worker {
     pub(super) fn new(
         parts: Parts,
@@ -55,9 +73,14 @@ impl Worker {
         tap: TapCapabilities,
         limits: TrainLimits,
     ) -> Self {
+        let takes = TapTakes {
+            csum: tap.csum,
+            tcp: tap.csum && tap.tso4 && tap.tso6,
+            udp: tap.uso,
+        };
         Self {
             egress: Egress::new(parts.tx.len(), limits),
-            ingress: Ingress::new(tap.csum && tap.tso4 && tap.tso6, tap.uso),
+            ingress: Ingress::new(takes),
             parts,
             shared,
             counters,
@@ -67,102 +90,142 @@ impl Worker {
         }
     }
 
+    /// Runs until told to stop, or until the TAP is gone; who looks at the thread sees which.
     pub(super) fn run(mut self) {
+        let mut ready = Ready {
+            tap: true,
+            underlay: true,
+        };
         while !self.shared.stop.load(Relaxed) {
             self.tick.store(self.shared.now(), Relaxed);
-            let to_underlay = self.drain_tap();
-            let to_tap = self.drain_underlay();
-            if !to_underlay && !to_tap {
-                self.sleep();
+            // What stopped at its budget goes on next turn, without asking the kernel.
+            ready.tap = ready.tap && self.drain_tap();
+            ready.underlay = ready.underlay && self.drain_underlay();
+            if ready.tap || ready.underlay {
+                continue;
+            }
+            match self.sleep() {
+                Ok(now) => ready = now,
+                Err(TapGone) => {
+                    tracing::error!("the TAP was deleted: this worker ends");
+                    return;
+                }
             }
         }
     }
 
     /// Waits until there is something to do.
-    fn sleep(&self) {
+    fn sleep(&self) -> Result<Ready, TapGone> {
         let Parts {
-            queue, rx, waker, ..
+            queues,
+            own,
+            rx,
+            waker,
+            ..
         } = &self.parts;
-        let mut ready = [queue.as_fd(), rx.as_fd(), waker.as_fd()]
+        let mut polled = [queues[*own].as_fd(), rx.as_fd(), waker.as_fd()]
             .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
-        if let Err(error) = poll(&mut ready, Some(SLEEP)) {
+        if let Err(error) = poll(&mut polled, Some(SLEEP)) {
             tracing::error!(%error, "poll failed");
         }
-        waker.reset();
-    }
-
-    /// Carries frames from the TAP to the underlay. Whether there were any.
-    fn drain_tap(&mut self) -> bool {
-        let shared = Arc::clone(&self.shared);
-        let forwarding = shared.forwarding.load();
-        let mut underlay = Underlay {
-            sockets: &self.parts.tx,
-            counters: &self.counters,
-            segment: &shared.segment,
-        };
-        let mut tap = TapWriter {
-            queue: &self.parts.queue,
-            counters: &self.counters,
-        };
-        self.egress.begin(&forwarding, &shared.macs, shared.now());
-        let mut any = false;
-        for _ in 0..TAP_BUDGET {
-            match self.parts.queue.read(&mut self.buffer) {
-                Ok(len) => {
-                    any = true;
-                    let read = &mut self.buffer[..len];
-                    let (macs, counters) = (&shared.macs, &*self.counters);
-                    self.egress
-                        .frame(read, &forwarding, macs, counters, &mut underlay, &mut tap);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => {
-                    // EIO while the TAP is down, EBADFD when its interface was deleted: neither
-                    // is this worker's to mend, and neither must make it spin.
-                    tracing::debug!(%error, "read from the TAP failed");
-                    break;
-                }
-            }
+        let [tap, underlay, woken] = polled.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+        // A TAP that is down shows no error here, only one that is no more.
+        if tap.intersects(PollFlags::POLLERR | PollFlags::POLLNVAL) {
+            return Err(TapGone);
         }
-        self.egress.flush(&mut underlay);
-        any
+        if !woken.is_empty() {
+            waker.reset();
+        }
+        Ok(Ready {
+            tap: !tap.is_empty(),
+            underlay: !underlay.is_empty(),
+        })
     }
 
-    /// Carries datagrams from the underlay to the TAP. Whether there were any.
-    fn drain_underlay(&mut self) -> bool {
-        let shared = Arc::clone(&self.shared);
+    /// Carries frames from the TAP to the underlay. Whether there may be more.
+    fn drain_tap(&mut self) -> bool {
+        let Self {
+            parts,
+            shared,
+            counters,
+            egress,
+            buffer,
+            ..
+        } = self;
         let forwarding = shared.forwarding.load();
-        let mut tap = TapWriter {
-            queue: &self.parts.queue,
-            counters: &self.counters,
-        };
-        let mut any = false;
-        for _ in 0..UDP_BUDGET {
-            match self.parts.rx.recv_batch(&mut self.batch) {
-                Ok(0) => break,
-                Ok(_) => any = true,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+        let mut underlay = Underlay::new(&parts.tx, counters, &shared.segment);
+        let mut tap = TapWriter::new(&parts.queues, counters);
+        egress.begin(&forwarding, &shared.macs, shared.now());
+        let (mut reads, mut datagrams) = (0, 0);
+        let more = loop {
+            if reads == TAP_BUDGET || datagrams >= DATAGRAM_BUDGET {
+                break true;
+            }
+            match parts.queues[parts.own].read(buffer) {
+                Ok(len) => {
+                    let read = &mut buffer[..len];
+                    let macs = &shared.macs;
+                    datagrams +=
+                        egress.frame(read, &forwarding, macs, counters, &mut underlay, &mut tap);
+                    reads += 1;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break false,
                 Err(error) => {
-                    // An ICMP error for an earlier datagram, taken off the socket by this call.
-                    tracing::debug!(%error, "receive from the underlay failed");
+                    // EIO while the TAP is down, EBADFD when it is gone, which poll tells.
+                    tracing::debug!(%error, "read from the TAP failed");
+                    break false;
+                }
+            }
+        };
+        egress.flush(&mut underlay);
+        more
+    }
+
+    /// Carries datagrams from the underlay to the TAP. Whether there may be more.
+    fn drain_underlay(&mut self) -> bool {
+        let Self {
+            parts,
+            shared,
+            counters,
+            ingress,
+            batch,
+            ..
+        } = self;
+        let forwarding = shared.forwarding.load();
+        let mut tap = TapWriter::new(&parts.queues, counters);
+        let mut more = true;
+        for _ in 0..UDP_BUDGET {
+            match parts.rx.recv_batch(batch) {
+                Ok(received) => more = received == RUNS,
+                Err(error) => {
+                    if error.kind() != ErrorKind::WouldBlock {
+                        // An ICMP error for an earlier datagram, taken off the socket by this call.
+                        tracing::debug!(%error, "receive from the underlay failed");
+                    }
+                    more = false;
                     break;
                 }
             }
-            let received = self.batch.iter().map(|item| Datagram {
+            let received = batch.iter().map(|item| Datagram {
                 bytes: item.bytes,
                 segment: item.segment.map_or(0, usize::from),
                 source: item.source,
             });
-            let (macs, counters) = (&shared.macs, &*self.counters);
-            self.ingress.batch(
+            ingress.batch(
                 received,
                 &forwarding,
-                macs,
+                &shared.macs,
                 counters,
                 shared.now(),
                 &mut tap,
             );
+            if !more {
+                break;
+            }
         }
-        any
+        if tap.refused_joined && ingress.stop_joining() {
+            tracing::warn!("the TAP refuses joined frames: each is written by itself from now on");
+        }
+        more
     }
 }

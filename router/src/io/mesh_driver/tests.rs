@@ -1,1 +1,1 @@
-
+//! Real meshes over real TCP, on loopback within this process.

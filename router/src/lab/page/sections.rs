@@ -3,7 +3,8 @@
 use wire::vxlan;
 
 use crate::lab::cleanup::counted;
-use crate::lab::report::{NodeReport, PodReport, Report};
+use crate::lab::layout::IFNAME;
+use crate::lab::report::{PodReport, Report};
 use crate::lab::table::{Align, Table, WIDTH, wrap};
 
 /// Spaces before every line of a section.
@@ -30,36 +31,32 @@ pub(super) fn heading(report: &Report) -> String {
 }
 
 pub(super) fn network(report: &Report) -> String {
-    let mut text = format!(
-        "   underlay {}, MTU {}\n",
-        report.underlay.range, report.underlay.mtu
-    );
-    for (index, node) in report.nodes.iter().enumerate() {
-        let last = index + 1 == report.nodes.len();
-        let (branch, trunk) = if last {
-            ("└─", "  ")
-        } else {
-            ("├─", "│ ")
+    let underlay = &report.underlay;
+    let mut text = format!("   underlay {}, MTU {}\n", underlay.range, underlay.mtu);
+    for (node, last) in with_last(&report.nodes) {
+        let trunk = if last { "  " } else { "│ " };
+        let bridge = match &node.router {
+            Some(router) => format!(
+                "bridge {} {}",
+                router.bridge,
+                join(&router.bridge_addresses)
+            ),
+            None => "its router does not answer".to_owned(),
         };
-        let addresses: Vec<_> = node
-            .bridge_addresses
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        let pods = || report.pods.iter().filter(|pod| pod.node == node.name);
-        text.push_str(&format!("   {branch} {}, {}\n", node.name, node.address));
         text.push_str(&format!(
-            "   {trunk}   bridge {} {}\n",
-            node.bridge,
-            addresses.join(" ")
+            "   {} {}, {}\n",
+            branch(last),
+            node.name,
+            node.address
         ));
-        let count = pods().count();
-        for (index, pod) in pods().enumerate() {
-            let branch = if index + 1 == count {
-                "└─"
-            } else {
-                "├─"
-            };
+        text.push_str(&format!("   {trunk}   {bridge}\n"));
+        let pods: Vec<_> = report
+            .pods
+            .iter()
+            .filter(|pod| pod.node == node.name)
+            .collect();
+        for (pod, last) in with_last(&pods) {
+            let branch = branch(last);
             text.push_str(&format!(
                 "   {trunk}   {branch} {}, {}\n",
                 pod.name, pod.address
@@ -72,50 +69,60 @@ pub(super) fn network(report: &Report) -> String {
     text
 }
 
-/// The picture of a frame's way between two nodes.
+/// Each item, and whether it is the last.
+fn with_last<T>(items: &[T]) -> impl Iterator<Item = (&T, bool)> {
+    items
+        .iter()
+        .enumerate()
+        .map(|(index, item)| (item, index + 1 == items.len()))
+}
+
+const fn branch(last: bool) -> &'static str {
+    if last { "└─" } else { "├─" }
+}
+
+fn join(items: &[impl ToString]) -> String {
+    items
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// The picture of a frame's way between two nodes whose routers answer.
 fn way(report: &Report, from: &PodReport, to: &PodReport) -> String {
-    let node = |pod: &PodReport| report.nodes.iter().find(|node| node.name == pod.node);
-    let (Some(left), Some(right)) = (node(from), node(to)) else {
+    let side = |pod: &PodReport| {
+        let node = report.nodes.iter().find(|node| node.name == pod.node)?;
+        let router = node.router.as_ref()?;
+        let lines = [
+            pod.name.clone(),
+            format!("   │ {IFNAME}"),
+            format!("bridge {}", router.bridge),
+            format!("   │ {}", router.tap),
+            format!("router {}", node.name),
+            format!("{}:{IFNAME}", node.address),
+        ];
+        Some((
+            lines,
+            format!(" UDP {}, VXLAN {} ", router.vxlan_port, router.vni),
+        ))
+    };
+    let (Some((left, label)), Some((right, _))) = (side(from), side(to)) else {
         return String::new();
     };
-    let arrow = |label: &str| {
-        let dashes = ARROW.saturating_sub(label.chars().count() + 3);
-        format!(
-            "{}{label}{}▶",
-            "─".repeat(dashes / 2),
-            "─".repeat(dashes - dashes / 2)
-        )
-    };
-    let port = |node: &NodeReport| format!("   │ {}", node.tap);
-    let lines = [
-        (from.name.clone(), String::new(), to.name.clone()),
-        (
-            "   │ eth0".to_owned(),
-            String::new(),
-            "   │ eth0".to_owned(),
-        ),
-        (
-            format!("bridge {}", left.bridge),
-            String::new(),
-            format!("bridge {}", right.bridge),
-        ),
-        (port(left), String::new(), port(right)),
-        (
-            format!("router {}", left.name),
-            arrow(&format!(" UDP {}, VXLAN {} ", left.vxlan_port, left.vni)),
-            format!("router {}", right.name),
-        ),
-        (
-            format!("{}:eth0", left.address),
-            String::new(),
-            format!("{}:eth0", right.address),
-        ),
-    ];
+    let dashes = ARROW.saturating_sub(label.chars().count() + 3);
+    let (before, after) = ("─".repeat(dashes / 2), "─".repeat(dashes - dashes / 2));
+    let arrow = format!("{before}{label}{after}▶");
     let mut text = format!(
         "\n   The way of a frame from {} to {}, and back likewise:\n\n",
         from.name, to.name
     );
-    for (left, middle, right) in lines {
+    for (left, right) in left.iter().zip(&right) {
+        let middle = if left.starts_with("router") {
+            arrow.as_str()
+        } else {
+            ""
+        };
         let line = format!("   {left:<HALF$}{middle:<ARROW$}{right}");
         text.push_str(line.trim_end());
         text.push('\n');
@@ -141,8 +148,10 @@ pub(super) fn addresses(report: &Report) -> String {
     let owned: Vec<_> = report
         .nodes
         .iter()
-        .filter(|node| !node.owned.is_empty())
-        .map(|node| format!("{} {}", node.name, node.owned.join(" ")))
+        .filter_map(|node| {
+            let owned = &node.router.as_ref()?.owned;
+            (!owned.is_empty()).then(|| format!("{} {}", node.name, owned.join(" ")))
+        })
         .collect();
     if let (Some(pod), false) = (report.pods.first(), owned.is_empty()) {
         text.push_str(&format!(

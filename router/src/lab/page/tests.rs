@@ -3,7 +3,7 @@ use wire::Mac;
 use super::*;
 use crate::lab::report::{
     FrameReport, FullSizeReport, LayerReport, MtuReport, NeighbourReport, NodeReport, PeerReport,
-    PingPair, PingReport, PodReport, ThroughputReport, UnderlayReport,
+    PingPair, PingReport, PodReport, RouterReport, ThroughputReport, UnderlayReport,
 };
 
 /// Two nodes with two pods each, all well.
@@ -29,17 +29,19 @@ fn report() -> Report {
         name: format!("node{number}"),
         netns: format!("weft-lab-node{number}"),
         address: format!("10.99.0.{number}").parse().unwrap(),
-        id: "0011223344556677".to_owned(),
-        bridge: "weft".to_owned(),
-        bridge_addresses: vec![format!("10.{}.0.1/12", 24 + 8 * number).parse().unwrap()],
-        tap: "weft-tap".to_owned(),
-        vxlan_port: 6784,
-        vni: 1,
-        owned: vec![owned.to_owned()],
-        peers: vec![PeerReport {
-            name: format!("node{other}"),
-            state: "up".to_owned(),
-        }],
+        router: Some(RouterReport {
+            id: "0011223344556677".to_owned(),
+            bridge: "weft".to_owned(),
+            bridge_addresses: vec![format!("10.{}.0.1/12", 24 + 8 * number).parse().unwrap()],
+            tap: "weft-tap".to_owned(),
+            vxlan_port: 6784,
+            vni: 1,
+            owned: vec![owned.to_owned()],
+            peers: vec![PeerReport {
+                name: format!("node{other}"),
+                state: "up".to_owned(),
+            }],
+        }),
     };
     let pairs = pods
         .iter()
@@ -182,8 +184,11 @@ fn report() -> Report {
 #[test]
 fn the_page_of_a_lab_that_works() {
     let page = render(&report());
-    println!("{page}");
-    assert_eq!(page, include_str!("works.txt"));
+    let expected = include_str!("works.txt");
+    for (line, expected) in page.lines().zip(expected.lines()) {
+        assert_eq!(line, expected);
+    }
+    assert_eq!(page.len(), expected.len());
 }
 
 #[test]
@@ -206,7 +211,6 @@ fn a_pair_that_failed_is_shown_in_its_cell_and_named_below() {
         .failures
         .push("node1-pod1 did not reach node2-pod1".to_owned());
     let page = render(&report);
-    println!("{page}");
     assert!(
         page.contains("1  node1-pod1      ·  0.052   FAIL  0.231"),
         "{page}"
@@ -244,4 +248,16 @@ fn many_pods_are_shown_by_node() {
     report.pods.extend(more);
     let page = render(&report);
     assert!(page.contains("1  node1      0.052  0.231"), "{page}");
+}
+
+#[test]
+fn a_router_that_does_not_answer_is_shown_in_its_place() {
+    let mut report = report();
+    report.nodes[1].router = None;
+    let page = render(&report);
+    assert!(
+        page.contains("└─ node2, 10.99.0.2\n        its router does not answer\n"),
+        "{page}"
+    );
+    assert!(!page.contains("The way of a frame"), "{page}");
 }

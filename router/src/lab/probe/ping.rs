@@ -50,8 +50,9 @@ impl Pinger {
         payload: usize,
         patience: Duration,
     ) -> io::Result<Option<Duration>> {
-        let sequence = self.send(target, payload)?;
+        // Before sending: on one node the answer is there when the call returns.
         let sent = Instant::now();
+        let sequence = self.send(target, payload)?;
         let end = sent + patience;
         while let Some(answer) = self.receive(end)? {
             if answer.from == target && answer.sequence == sequence {

@@ -1,5 +1,7 @@
 //! What tests do to a world: end routers in every way and start them again.
 
+use std::ffi::OsString;
+
 use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -25,15 +27,19 @@ impl World {
         self.save()
     }
 
-    /// Starts a router again that [`World::end_router`] had ended, as it was started before.
+    /// Starts a router again that [`World::end_router`] had ended, as it was started before but with
+    /// these further arguments.
     ///
     /// # Errors
     /// This process did not build the world, or the router cannot be executed.
-    pub fn start_router_again(&mut self, node: usize) -> anyhow::Result<()> {
-        let options = self
+    pub fn start_router_again(&mut self, node: usize, further: &[&str]) -> anyhow::Result<()> {
+        let mut options = self
             .options
             .clone()
             .context("this process did not build the world")?;
+        options
+            .router_args
+            .extend(further.iter().map(OsString::from));
         self.start_router(node, &options)
     }
 }
