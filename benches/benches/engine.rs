@@ -8,7 +8,7 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use fastpath::{
     Counters, Datagram, Egress, Encapsulation, Forwarding, FrameSink, GsoType, Ingress, Link,
-    LinkCounters, MacTable, Port, Train, TrainLimits, TrainSink, VnetHdr,
+    LinkCounters, MacTable, Port, TapTakes, Train, TrainLimits, TrainSink, VnetHdr,
 };
 use wire::{Mac, Vni, checksum, ethernet};
 
@@ -157,7 +157,11 @@ fn ingress(c: &mut Criterion) {
             "the engine dropped the frame"
         );
 
-        let mut engine = Ingress::new(true, true);
+        let mut engine = Ingress::new(TapTakes {
+            csum: true,
+            tcp: true,
+            udp: true,
+        });
         let received = Datagram {
             bytes: &kept.bytes,
             segment: kept.segment,

@@ -110,6 +110,8 @@ pub struct Timing {
     pub exchange: Duration,
     /// A peer that has been unreachable for this long is forgotten.
     pub forget: Duration,
+    /// A peer that was never connected is forgotten when nobody has told of it for this long.
+    pub rumour: Duration,
     /// How long a node that left is remembered, so that late news do not bring it back.
     pub departed: Duration,
     /// A condition that has not been seen again for this long is over.
@@ -132,6 +134,8 @@ impl Default for Timing {
             yield_to_smaller: Duration::from_secs(3),
             exchange: Duration::from_secs(60),
             forget: Duration::from_secs(24 * 3600),
+            // Ten exchanges: a node that is connected to anybody would have been told of.
+            rumour: Duration::from_secs(600),
             departed: Duration::from_secs(600),
             condition: Duration::from_secs(600),
         }

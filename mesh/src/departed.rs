@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use wire::PeerId;
 
+use crate::message::Departure;
+
 #[derive(Debug)]
 pub(crate) struct Departed {
     runs: BTreeMap<PeerId, (u64, Duration)>,
@@ -57,6 +59,15 @@ impl Departed {
             .is_some_and(|(noted, at)| *noted == run && *at + self.lasts > now)
     }
 
+    /// The latest of those that are remembered.
+    pub(crate) fn latest(&self, count: usize, now: Duration) -> Vec<Departure> {
+        let remembered = self.order.iter().rev().filter_map(|(id, at)| {
+            let (run, noted) = self.runs.get(id)?;
+            (noted == at && *at + self.lasts > now).then_some(Departure { id: *id, run: *run })
+        });
+        remembered.take(count).collect()
+    }
+
     /// The node is back.
     pub(crate) fn clear(&mut self, id: PeerId) {
         self.runs.remove(&id);
@@ -82,7 +93,10 @@ mod tests {
             !departed.contains(id(3), 8, s(3)),
             "another run is another matter"
         );
+        let latest = departed.latest(1, s(3));
+        assert_eq!(latest, [Departure { id: id(3), run: 7 }]);
         departed.clear(id(3));
+        assert_eq!(departed.latest(9, s(3)), [Departure { id: id(2), run: 7 }]);
         assert!(departed.note(id(3), 7, s(4)));
     }
 }

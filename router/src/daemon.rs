@@ -215,8 +215,7 @@ async fn begin(
     let control = SocketAddr::new(listen, settings.control_port);
     let joined = async {
         host.join_tap()?;
-        let mesh =
-            mesh_driver::start(mesh_config(settings, identity, mtu)?, control, events).await?;
+        let mesh = mesh_driver::start(mesh_config(settings, identity, mtu)?, control, events)?;
         anyhow::Ok((mesh, host.bridge_mac()?, host.own_addresses()?))
     };
     let (mesh, bridge_mac, own) = match joined.await {

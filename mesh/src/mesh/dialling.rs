@@ -319,6 +319,9 @@ impl Mesh {
 
     /// The next wait of a candidate's back-off.
     fn next_wait(&mut self, candidate: &Candidate, now: Duration) -> Duration {
+        // Those whom the operator named are never given up: one of them is enough to find the way
+        // back to all.
+        let named = matches!(candidate, Candidate::Peer(id) if self.is_named(*id));
         let timing = &self.config.timing;
         let dialling = match candidate {
             Candidate::Target(target) => self
@@ -326,7 +329,7 @@ impl Mesh {
                 .get_mut(target)
                 .map(|e| (&mut e.dialling, timing.retry_max)),
             Candidate::Peer(id) => self.peers.get_mut(id).map(|peer| {
-                let lost = now.saturating_sub(peer.known) >= timing.retry_rarely;
+                let lost = now.saturating_sub(peer.known) >= timing.retry_rarely && !named;
                 let ceiling = if peer.state == PeerState::Up {
                     // Several attempts within the grace, so that trouble on the control
                     // connection alone, however lasting, does not cost the data link (I5).
@@ -369,12 +372,16 @@ impl Mesh {
                     })
             }
             Candidate::Peer(id) => self.peers.get(id).is_some_and(|peer| {
-                let named = || self.targets.values().any(|entry| entry.peer == Some(*id));
                 peer.control.is_none()
                     && peer.pending.is_empty()
-                    && ((self.config.discovery && !peer.addresses.is_empty()) || named())
+                    && ((self.config.discovery && !peer.addresses.is_empty()) || self.is_named(*id))
             }),
         }
+    }
+
+    /// Whether the operator named an address of this peer.
+    fn is_named(&self, id: PeerId) -> bool {
+        self.targets.values().any(|entry| entry.peer == Some(id))
     }
 
     fn dialling(&mut self, candidate: &Candidate) -> Option<&mut Dialling> {

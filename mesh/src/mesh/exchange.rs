@@ -33,13 +33,14 @@ impl Mesh {
             .ok()
             .and_then(|chosen| connected.get(chosen))
         {
-            self.tell_all_peers(*conn);
+            self.tell_all_peers(*conn, now);
         }
         self.schedule_exchange(now);
     }
 
-    /// Tells one peer of all others.
-    pub(super) fn tell_all_peers(&mut self, to: ConnId) {
+    /// Tells one peer of all others, and of those who left not long ago: it may have heard of them
+    /// just before.
+    pub(super) fn tell_all_peers(&mut self, to: ConnId, now: Duration) {
         let known = self
             .peers
             .iter()
@@ -53,6 +54,16 @@ impl Mesh {
                 &Message::Peers {
                     known: part.to_vec(),
                     left: Vec::new(),
+                },
+            );
+        }
+        let left = self.departed.latest(PART, now);
+        if !left.is_empty() {
+            self.send(
+                to,
+                &Message::Peers {
+                    known: Vec::new(),
+                    left,
                 },
             );
         }
@@ -154,7 +165,7 @@ impl Mesh {
         }
         if is_new {
             self.timers
-                .set(Timer::Peer(id), now + self.config.timing.forget);
+                .set(Timer::Peer(id), now + self.config.timing.rumour);
         }
         if news {
             self.retry_soon(id, now);

@@ -211,7 +211,7 @@ impl Mesh {
             self.outputs.push_back(Output::Link(up));
         }
         self.outputs.push_back(Output::Connected { id, name });
-        self.tell_all_peers(conn);
+        self.tell_all_peers(conn, now);
         if news {
             self.announce(id);
         }

@@ -48,7 +48,8 @@ impl Mesh {
         else {
             return;
         };
-        let forgotten = peer.known + timing.forget;
+        let rumour = peer.state == PeerState::Connecting;
+        let forgotten = peer.known + if rumour { timing.rumour } else { timing.forget };
         if now >= forgotten {
             return self.remove(id, now);
         }

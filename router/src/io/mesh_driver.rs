@@ -99,11 +99,11 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
 /// How long peers may take to hear a farewell.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Listens on `listen` and starts the mesh.
+/// Listens on `listen` and starts the mesh, in the calling task's runtime.
 ///
 /// # Errors
 /// The port cannot be had; the text names it and the remedy.
-pub async fn start(
+pub fn start(
     config: mesh::Config,
     listen: SocketAddr,
     events: mpsc::Sender<MeshEvent>,
@@ -259,17 +259,17 @@ impl Driver {
     fn take(&mut self, report: Report) {
         match report {
             Report::Input(input) => {
-                match &input {
+                // What a connection said before the mesh closed it is late.
+                let known = match &input {
                     Input::DialFailed { conn, .. } | Input::Closed { conn, .. } => {
-                        // What a connection said before the mesh closed it is late.
-                        if self.connections.remove(conn).is_none() {
-                            return;
-                        }
+                        self.connections.remove(conn).is_some()
                     }
-                    Input::Received { conn, .. } if !self.connections.contains_key(conn) => return,
-                    _ => {}
+                    Input::Received { conn, .. } => self.connections.contains_key(conn),
+                    _ => true,
+                };
+                if known {
+                    self.handle(input);
                 }
-                self.handle(input);
             }
             Report::Dialled(conn, stream, remote) => {
                 if self.connections.contains_key(&conn) {

@@ -36,12 +36,12 @@ pub enum PreflightError {
     },
     /// No TAP devices.
     #[error(
-        "weft lab needs {TUN}, which cannot be opened ({source}): load the module with \
+        "weft lab needs {TUN}, which cannot be opened ({error}): load the module with \
          `modprobe tun`, or give the container `--device {TUN}`"
     )]
     Tun {
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
     /// More pods than the kernel's table of neighbours holds.
     #[error(
@@ -73,7 +73,7 @@ pub fn check() -> Result<(), PreflightError> {
         .read(true)
         .write(true)
         .open(TUN)
-        .map_err(|source| PreflightError::Tun { source })?;
+        .map_err(|error| PreflightError::Tun { error })?;
     Ok(())
 }
 

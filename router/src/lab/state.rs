@@ -87,12 +87,12 @@ pub enum LockError {
         holder: Option<String>,
     },
     /// The file cannot be made.
-    #[error("cannot lock {}: {source}", path.display())]
+    #[error("cannot lock {}: {error}", path.display())]
     Io {
         /// The lock file.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -101,9 +101,9 @@ impl LabLock {
     pub fn take(lab: &str) -> Result<Self, LockError> {
         let dir = layout::dir_of(lab);
         let path = dir.join("lock");
-        let io = |source| LockError::Io {
+        let io = |error| LockError::Io {
             path: path.clone(),
-            source,
+            error,
         };
         loop {
             fs::create_dir_all(&dir).map_err(io)?;

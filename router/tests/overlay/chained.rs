@@ -36,10 +36,7 @@ fn portmap_and_bandwidth_follow_in_the_list() {
     ];
     let mut previous = None;
     for config in &list {
-        previous = Some(
-            pod.call(&node.netns, "ADD", config, previous.as_ref())
-                .unwrap(),
-        );
+        previous = Some(pod.call(&node.netns, "ADD", config, previous.as_ref()));
     }
     let result = previous.unwrap();
     assert_eq!(
@@ -71,7 +68,7 @@ fn portmap_and_bandwidth_follow_in_the_list() {
     assert_eq!(server.join().unwrap().ip(), stranger.address);
 
     for config in list.iter().rev() {
-        pod.call(&node.netns, "DEL", config, Some(&result)).unwrap();
+        pod.call(&node.netns, "DEL", config, Some(&result));
     }
     let address = result["ips"][0]["address"].as_str().unwrap();
     let address = address.split('/').next().unwrap().parse().unwrap();
@@ -94,13 +91,7 @@ impl PodNs {
     }
 
     /// Executes a plugin in the node's namespace as a runtime does.
-    fn call(
-        &self,
-        node: &NetNs,
-        verb: &str,
-        config: &Value,
-        prev: Option<&Value>,
-    ) -> Result<Value, String> {
+    fn call(&self, node: &NetNs, verb: &str, config: &Value, prev: Option<&Value>) -> Value {
         let mut config = config.clone();
         let kind = config["type"].as_str().unwrap().to_owned();
         config["cniVersion"] = json!("1.0.0");
@@ -139,11 +130,13 @@ impl PodNs {
             .write_all(config.to_string().as_bytes())
             .unwrap();
         let output = child.wait_with_output().unwrap();
-        if !output.status.success() {
-            let words = String::from_utf8_lossy(&output.stdout).into_owned();
-            return Err(words + &String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
+        let words = [&output.stdout[..], &output.stderr].concat();
+        assert!(
+            output.status.success(),
+            "{kind} {verb}: {}",
+            String::from_utf8_lossy(&words)
+        );
+        serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
     }
 }
 
