@@ -3,8 +3,10 @@
 //! One task owns the [`Mesh`] and nothing else does; a reader and a writer task per connection move
 //! bytes. Nothing here waits for a peer: what a peer is slow to read piles up in a queue of bounded
 //! size, and a peer that lets it fill, or that a write cannot reach within its deadline, loses its
-//! connection while everybody else goes on.
+//! connection while everybody else goes on. Nor does the mesh wait for the router: what the router
+//! is slow to take piles up in a [`Backlog`].
 
+mod backlog;
 mod connection;
 mod listener;
 
@@ -13,20 +15,21 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mesh::{
-    ConditionChange, ConnId, Counters, DialError, Input, LinkChange, Mesh, Output, PeerView,
-    Target, TargetView,
+    ConditionChange, ConnId, Counters, DialError, Input, LinkChange, MAX_GOSSIP, Mesh, Output,
+    PeerView, Target, TargetView,
 };
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use wire::{PeerId, PeerName};
 
+use backlog::Backlog;
 use connection::Outgoing;
 
 /// What the mesh tells the node.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MeshEvent {
-    /// A data link changed.
+    /// A data link changed. Only the last change of each peer is sure to be told.
     Link(LinkChange),
     /// A control connection with a peer is in use, the first or a new one: gossip begins anew.
     Connected {
@@ -35,7 +38,8 @@ pub enum MeshEvent {
         /// Name.
         name: PeerName,
     },
-    /// Gossip for another part of the program.
+    /// Gossip for another part of the program. Dropped when the router is far behind: those who
+    /// gossip repair what is lost.
     Gossip {
         /// Identity of the sender.
         from: PeerId,
@@ -59,6 +63,22 @@ pub struct MeshView {
     pub targets: Vec<TargetView>,
     /// Counts since the start.
     pub counters: Counters,
+    /// Connections of peers that did not read what was sent to them.
+    pub cut_off: u64,
+    /// Gossip that the router did not take in time.
+    pub gossip_dropped: u64,
+}
+
+/// A payload that no message can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "gossip of {len} bytes on channel {channel} is over the limit of {MAX_GOSSIP}: send it in parts"
+)]
+pub struct GossipTooLarge {
+    /// Its channel.
+    pub channel: u8,
+    /// Its length in bytes.
+    pub len: usize,
 }
 
 /// Speaks to the running mesh.
@@ -98,31 +118,39 @@ const DIAL_DEADLINE: Duration = Duration::from_secs(10);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
 /// How long peers may take to hear a farewell.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Addresses of a name that are tried in one dial; the next dial begins with another.
+const MAX_ADDRESSES: usize = 4;
 
 /// Listens on `listen` and starts the mesh, in the calling task's runtime.
 ///
 /// # Errors
 /// The port cannot be had; the text names it and the remedy.
 pub fn start(
-    config: mesh::Config,
+    mut config: mesh::Config,
     listen: SocketAddr,
     events: mpsc::Sender<MeshEvent>,
 ) -> anyhow::Result<MeshHandle> {
     let listener = listener::bind(listen)?;
     let address = listener.local_addr()?;
+    if listen.port() == 0 {
+        config.me.control_port = address.port();
+    }
     let (asks, inbox) = mpsc::channel(ASKS);
     let (reports, reported) = mpsc::channel(REPORTS);
-    tokio::spawn(listener::accept(listener, reports.clone()));
+    let accepting = tokio::spawn(listener::accept(listener, reports.clone()));
     let started = Instant::now();
     let driver = Driver {
         mesh: Mesh::new(config, Duration::ZERO),
         started,
         connections: HashMap::new(),
+        _accepting: AbortOnDrop(accepting),
         accepted: 0,
+        dials: 0,
+        cut_off: 0,
         reports,
-        events,
+        backlog: Backlog::default(),
     };
-    tokio::spawn(driver.run(inbox, reported));
+    tokio::spawn(driver.run(inbox, reported, events));
     Ok(MeshHandle { asks, address })
 }
 
@@ -155,13 +183,28 @@ impl MeshHandle {
     }
 
     /// Sends gossip to one peer, or to all with a control connection.
-    pub async fn gossip(&self, to: Option<PeerId>, channel: u8, payload: Vec<u8>) {
+    ///
+    /// # Errors
+    /// It is larger than a message.
+    pub async fn gossip(
+        &self,
+        to: Option<PeerId>,
+        channel: u8,
+        payload: Vec<u8>,
+    ) -> Result<(), GossipTooLarge> {
+        if payload.len() > MAX_GOSSIP {
+            return Err(GossipTooLarge {
+                channel,
+                len: payload.len(),
+            });
+        }
         self.tell(Input::SendGossip {
             to,
             channel,
             payload,
         })
         .await;
+        Ok(())
     }
 
     /// Tells all peers that this node leaves, and waits until they know or have had their time.
@@ -184,9 +227,13 @@ struct Driver {
     mesh: Mesh,
     started: Instant,
     connections: HashMap<ConnId, Open>,
+    /// Holds the port for as long as the mesh runs.
+    _accepting: AbortOnDrop,
     accepted: u64,
+    dials: usize,
+    cut_off: u64,
     reports: mpsc::Sender<Report>,
-    events: mpsc::Sender<MeshEvent>,
+    backlog: Backlog,
 }
 
 /// A connection that is open, or is being dialled.
@@ -207,9 +254,14 @@ impl Drop for AbortOnDrop {
 }
 
 impl Driver {
-    async fn run(mut self, mut asks: mpsc::Receiver<Ask>, mut reports: mpsc::Receiver<Report>) {
+    async fn run(
+        mut self,
+        mut asks: mpsc::Receiver<Ask>,
+        mut reports: mpsc::Receiver<Report>,
+        events: mpsc::Sender<MeshEvent>,
+    ) {
         loop {
-            self.carry_out().await;
+            self.carry_out();
             let due = self
                 .mesh
                 .poll_timeout()
@@ -233,6 +285,15 @@ impl Driver {
                     Some(report) => self.take(report),
                     None => return,
                 },
+                permit = events.reserve(), if !self.backlog.is_empty() => match permit {
+                    Ok(permit) => {
+                        if let Some(event) = self.backlog.pop() {
+                            permit.send(event);
+                        }
+                    }
+                    // Nobody wants to know any more: the router is ending.
+                    Err(_) => self.backlog = Backlog::default(),
+                },
                 () = sleep(due) => self.handle(Input::Timeout),
             }
         }
@@ -253,6 +314,8 @@ impl Driver {
             peers: self.mesh.peers(now),
             targets: self.mesh.targets(now),
             counters: self.mesh.counters(),
+            cut_off: self.cut_off,
+            gossip_dropped: self.backlog.dropped(),
         }
     }
 
@@ -287,7 +350,7 @@ impl Driver {
     }
 
     /// Carries out what the mesh wants, until it wants no more.
-    async fn carry_out(&mut self) {
+    fn carry_out(&mut self) {
         while let Some(output) = self.mesh.poll_output() {
             match output {
                 Output::Dial {
@@ -301,9 +364,9 @@ impl Driver {
                     // Dropping its queue lets the writer send what is in it and hang up.
                     self.connections.remove(&conn);
                 }
-                Output::Link(change) => self.tell(MeshEvent::Link(change)).await,
+                Output::Link(change) => self.backlog.push(MeshEvent::Link(change)),
                 Output::Connected { id, name } => {
-                    self.tell(MeshEvent::Connected { id, name }).await;
+                    self.backlog.push(MeshEvent::Connected { id, name });
                 }
                 Output::Gossip {
                     from,
@@ -311,22 +374,16 @@ impl Driver {
                     channel,
                     payload,
                 } => {
-                    self.tell(MeshEvent::Gossip {
+                    self.backlog.push(MeshEvent::Gossip {
                         from,
                         name,
                         channel,
                         payload,
-                    })
-                    .await;
+                    });
                 }
-                Output::Condition(change) => self.tell(MeshEvent::Condition(change)).await,
+                Output::Condition(change) => self.backlog.push(MeshEvent::Condition(change)),
             }
         }
-    }
-
-    async fn tell(&self, event: MeshEvent) {
-        // The node is gone only when the router ends.
-        let _ = self.events.send(event).await;
     }
 
     fn open(&mut self, conn: ConnId, stream: TcpStream) {
@@ -348,7 +405,14 @@ impl Driver {
         };
         if let Err(reason) = outgoing.push(bytes) {
             tracing::warn!(%conn, %reason, "cutting off a peer that does not read");
-            self.connections.remove(&conn);
+            self.cut_off += 1;
+            if let Some(outgoing) = self
+                .connections
+                .remove(&conn)
+                .and_then(|open| open.outgoing)
+            {
+                outgoing.cut();
+            }
             self.handle(Input::Closed {
                 conn,
                 reason: reason.to_string(),
@@ -358,8 +422,10 @@ impl Driver {
 
     fn dial(&mut self, conn: ConnId, target: Target, avoid: Vec<SocketAddr>) {
         let reports = self.reports.clone();
+        let first = self.dials;
+        self.dials = first.wrapping_add(1);
         let task = tokio::spawn(async move {
-            let report = match timeout(DIAL_DEADLINE, reach(&target, &avoid)).await {
+            let report = match timeout(DIAL_DEADLINE, reach(&target, &avoid, first)).await {
                 Ok(Ok((stream, remote))) => Report::Dialled(conn, stream, remote),
                 Ok(Err(error)) => Report::Input(Input::DialFailed { conn, error }),
                 Err(_) => {
@@ -405,10 +471,11 @@ impl Driver {
     }
 }
 
-/// Connects to the first address of a target that answers.
+/// Connects to the first address of a target that answers, each dial beginning with another.
 async fn reach(
     target: &Target,
     avoid: &[SocketAddr],
+    first: usize,
 ) -> Result<(TcpStream, SocketAddr), DialError> {
     let failed = |text: String| DialError::Failed(format!("{target}: {text}"));
     let found = tokio::net::lookup_host((target.host(), target.port())).await;
@@ -417,11 +484,14 @@ async fn reach(
     if addresses.is_empty() {
         return Err(failed("has no address".to_owned()));
     }
+    let wanted = addresses.iter().filter(|address| !avoid.contains(address));
+    let mut wanted: Vec<_> = wanted.copied().collect();
+    if let Some(first) = first.checked_rem(wanted.len()) {
+        wanted.rotate_left(first);
+    }
+    wanted.truncate(MAX_ADDRESSES);
     let mut last = DialError::OnlyMyself;
-    for address in addresses
-        .into_iter()
-        .filter(|address| !avoid.contains(address))
-    {
+    for address in wanted {
         match timeout(CONNECT_DEADLINE, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok((stream, address)),
             Ok(Err(error)) => last = failed(format!("{address}: {error}")),

@@ -124,3 +124,67 @@ fn local_addresses_are_told_only_on_this_machine() {
             .any(|message| matches!(message, Message::Peers { .. }))
     );
 }
+
+/// Found by the simulation: a node that had just heard of the leaver was told of the leave by nobody,
+/// and dialled for a day.
+#[test]
+fn a_newcomer_is_told_who_left_not_long_ago() {
+    let mut bench = Bench::new(&[]);
+    let leaver = bench.peer(&node(9, 1));
+    bench.say(leaver, &Message::Leave);
+    let newcomer = bench.peer(&node(7, 1));
+    let left = vec![Departure {
+        id: PeerId([9; 8]),
+        run: 1,
+    }];
+    let told = Message::Peers {
+        known: vec![],
+        left,
+    };
+    assert!(bench.messages(newcomer).contains(&told));
+    // The other side of it: what was only heard of goes at once.
+    let rumour = Message::Peers {
+        known: vec![known(8, 1)],
+        left: vec![],
+    };
+    bench.say(newcomer, &rumour);
+    assert!(bench.view(8).is_some());
+    let left = vec![Departure {
+        id: PeerId([8; 8]),
+        run: 1,
+    }];
+    let told = Message::Peers {
+        known: vec![],
+        left,
+    };
+    bench.say(newcomer, &told);
+    assert_eq!(
+        (bench.view(8), bench.links()),
+        (
+            None,
+            vec![
+                "n9 up 10.0.0.9:6784".into(),
+                "n9 left".into(),
+                "n7 up 10.0.0.7:6784".into()
+            ]
+        )
+    );
+}
+
+#[test]
+fn a_rumour_that_nobody_repeats_is_forgotten() {
+    let mut bench = Bench::new(&[]);
+    let peer = bench.peer(&node(9, 1));
+    let rumour = Message::Peers {
+        known: vec![known(8, 1)],
+        left: vec![],
+    };
+    bench.say(peer, &rumour);
+    for _ in 0..20 {
+        bench.wait(S(30));
+        assert!(bench.view(8).is_some() || bench.now >= S(600));
+        bench.say(peer, &Message::Pong(0));
+    }
+    bench.wait(S(10));
+    assert_eq!(bench.view(8), None);
+}

@@ -19,6 +19,8 @@ use super::Report;
 pub(super) const READ_LEN: usize = 16 << 10;
 /// Bytes that may wait for a peer: a few of the largest messages.
 const QUEUE_BYTES: usize = 4 * MAX_MESSAGE;
+/// What a message costs while it waits, beside its bytes: many are smaller than this.
+const MESSAGE_COST: usize = 64;
 /// How long the kernel may take to accept what is written, before the peer counts as stuck.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -48,7 +50,7 @@ impl fmt::Display for QueueFull {
 impl Outgoing {
     /// Queues bytes, unless too many wait already.
     pub(super) fn push(&self, bytes: Vec<u8>) -> Result<(), QueueFull> {
-        let len = bytes.len();
+        let len = bytes.len() + MESSAGE_COST;
         if self.waiting.load(Relaxed) + len > QUEUE_BYTES {
             return Err(QueueFull);
         }
@@ -56,6 +58,11 @@ impl Outgoing {
         // The writer ends first only when the connection is broken, which the reader reports.
         let _ = self.queue.send(bytes);
         Ok(())
+    }
+
+    /// Hangs up now, whatever waits.
+    pub(super) fn cut(self) {
+        self.writer.abort();
     }
 
     /// Closes the queue; the task ends when all in it has been sent.
@@ -127,7 +134,7 @@ async fn write(
     while let Some(bytes) = queue.recv().await {
         let reason = match timeout(WRITE_DEADLINE, stream.write_all(&bytes)).await {
             Ok(Ok(())) => {
-                waiting.fetch_sub(bytes.len(), Relaxed);
+                waiting.fetch_sub(bytes.len() + MESSAGE_COST, Relaxed);
                 continue;
             }
             Ok(Err(error)) => error.to_string(),

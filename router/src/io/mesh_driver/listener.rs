@@ -54,9 +54,11 @@ pub(super) fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 pub(super) async fn accept(listener: TcpListener, reports: mpsc::Sender<Report>) {
     // A bucket of BURST tokens, one more each INTERVAL: `full` is when it is full again.
     let mut full = Instant::now();
+    let mut failing = false;
     loop {
         match listener.accept().await {
             Ok((stream, remote)) => {
+                failing = false;
                 if reports
                     .send(Report::Accepted(stream, remote))
                     .await
@@ -66,7 +68,11 @@ pub(super) async fn accept(listener: TcpListener, reports: mpsc::Sender<Report>)
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a control connection");
+                // One line for as long as it lasts.
+                if !failing {
+                    tracing::warn!(%error, "cannot accept control connections");
+                }
+                failing = true;
                 sleep(PAUSE).await;
             }
         }

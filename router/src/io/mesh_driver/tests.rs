@@ -1,145 +1,376 @@
-//! Over TCP on loopback, within this process.
+//! Real meshes over real TCP, on loopback and within this process.
 
-use mesh::{Config, Hello, PeerState};
+use std::net::{Ipv4Addr, SocketAddr};
+
+use mesh::{Hello, Mesh, PeerState};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
 use wire::Vni;
 
 use super::*;
 
+/// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
+const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-fn loopback() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 0))
-}
-
-fn config(number: u8, control_port: u16) -> Config {
-    let me = Hello {
+fn hello(number: u8) -> Hello {
+    Hello {
         id: PeerId([number; 8]),
-        name: format!("node{number}").parse().unwrap(),
+        name: format!("n{number}").parse().unwrap(),
         public_key: [number; 32],
         run: u64::from(number),
-        control_port,
+        control_port: 6783,
         vxlan_port: 6784,
         vni: Vni::DEFAULT,
         mtu: 1450,
-        version: "test".to_owned(),
-    };
-    Config::new(me, u64::from(number))
-}
-
-/// A mesh on a free port, which it announces as its own.
-fn node(number: u8, target: Option<SocketAddr>) -> (MeshHandle, mpsc::Receiver<MeshEvent>) {
-    // The port is known only once it is bound, and the Hello carries it.
-    let port = listener::bind(loopback())
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let mut config = config(number, port);
-    config.targets.extend(target.map(Target::from));
-    let (events, inbox) = mpsc::channel(64);
-    let listen = SocketAddr::new(loopback().ip(), port);
-    (start(config, listen, events).unwrap(), inbox)
-}
-
-async fn until_up(node: &MeshHandle, peers: usize) {
-    let up = async {
-        loop {
-            let all = node.peers().await;
-            if all
-                .iter()
-                .filter(|peer| peer.state == PeerState::Up)
-                .count()
-                == peers
-            {
-                return;
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, up).await.expect("the peers come up");
-}
-
-#[tokio::test]
-async fn three_nodes_join_through_one_address_and_one_leaves() {
-    let (a, _in_a) = node(1, None);
-    let (b, _in_b) = node(2, Some(a.address()));
-    let (c, _in_c) = node(3, Some(a.address()));
-    for node in [&a, &b, &c] {
-        until_up(node, 2).await;
+        version: "test".into(),
     }
-    timeout(PATIENCE, c.leave()).await.unwrap();
-    until_up(&a, 1).await;
-    until_up(&b, 1).await;
 }
 
-#[tokio::test]
-async fn gossip_reaches_the_peer() {
-    let (a, mut in_a) = node(1, None);
-    let (b, _in_b) = node(2, Some(a.address()));
-    until_up(&b, 1).await;
-    b.gossip(None, 7, b"hello".to_vec()).await;
-    let gossip = async {
-        loop {
-            if let Some(MeshEvent::Gossip {
+fn config(number: u8, targets: &[SocketAddr]) -> mesh::Config {
+    let mut config = mesh::Config::new(hello(number), u64::from(number));
+    config.targets = targets
+        .iter()
+        .map(|address| Target::from(*address))
+        .collect();
+    config
+}
+
+struct Running {
+    handle: MeshHandle,
+    events: mpsc::Receiver<MeshEvent>,
+}
+
+impl Running {
+    fn start(number: u8, targets: &[SocketAddr]) -> Self {
+        Self::on(ANY_PORT, number, targets)
+    }
+
+    fn on(listen: SocketAddr, number: u8, targets: &[SocketAddr]) -> Self {
+        let (sender, events) = mpsc::channel(64);
+        let handle = start(config(number, targets), listen, sender).unwrap();
+        Self { handle, events }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.handle.address()
+    }
+
+    /// The next event that is wanted.
+    async fn event(&mut self, mut wanted: impl FnMut(&MeshEvent) -> bool) -> MeshEvent {
+        let next = async {
+            loop {
+                let event = self.events.recv().await.expect("the mesh runs");
+                if wanted(&event) {
+                    return event;
+                }
+            }
+        };
+        timeout(PATIENCE, next)
+            .await
+            .expect("an event that is wanted comes")
+    }
+
+    async fn gossip(&mut self) -> (PeerName, u8, Vec<u8>) {
+        match self
+            .event(|event| matches!(event, MeshEvent::Gossip { .. }))
+            .await
+        {
+            MeshEvent::Gossip {
                 name,
                 channel,
                 payload,
                 ..
-            }) = in_a.recv().await
-            {
-                return (name.to_string(), channel, payload);
+            } => (name, channel, payload),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Names of the peers to which the link is up and control is connected.
+    async fn up(&self) -> Vec<String> {
+        let peers = self.handle.peers().await;
+        let up = peers
+            .into_iter()
+            .filter(|peer| peer.state == PeerState::Up && peer.connected);
+        up.map(|peer| peer.name.to_string()).collect()
+    }
+
+    async fn until_up(&self, names: &[&str]) {
+        let start = Instant::now();
+        while self.up().await != names {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{:?} instead of {names:?}",
+                self.up().await
+            );
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// A peer that shakes hands as it should and then does what the test wants.
+async fn puppet(number: u8, to: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    let conn = ConnId::Accepted(0);
+    let mut mesh = Mesh::new(config(number, &[]), Duration::ZERO);
+    mesh.handle(Input::Accepted { conn, remote: to }, Duration::ZERO);
+    let mut buffer = vec![0; 4096];
+    loop {
+        while let Some(output) = mesh.poll_output() {
+            match output {
+                Output::Send { bytes, .. } => stream.write_all(&bytes).await.unwrap(),
+                Output::Close { reason, .. } => panic!("{reason}"),
+                _ => {}
             }
         }
-    };
-    let got = timeout(PATIENCE, gossip).await.unwrap();
-    assert_eq!(got, ("node2".to_owned(), 7, b"hello".to_vec()));
-}
-
-/// I5, I6: garbage and a message of 4 GB end that connection, and nobody notices.
-#[tokio::test]
-async fn a_hostile_connection_is_ended_alone() {
-    let (a, _in_a) = node(1, None);
-    let (b, _in_b) = node(2, Some(a.address()));
-    until_up(&a, 1).await;
-    let huge = [&mesh::preamble()[..], &[0xff; 64]].concat();
-    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &huge] {
-        let mut stream = TcpStream::connect(a.address()).await.unwrap();
-        stream.write_all(bytes).await.unwrap();
-        let mut rest = Vec::new();
-        // Hung up on, orderly or not.
-        let _ = timeout(PATIENCE, stream.read_to_end(&mut rest))
-            .await
-            .expect("hung up on");
+        if mesh.peers(Duration::ZERO).iter().any(|peer| peer.connected) {
+            return stream;
+        }
+        let len = stream.read(&mut buffer).await.unwrap();
+        let bytes = buffer[..len].to_vec();
+        mesh.handle(Input::Received { conn, bytes }, Duration::ZERO);
     }
-    until_up(&a, 1).await;
-    until_up(&b, 1).await;
 }
 
-/// A peer that never reads is cut off by the size of its queue.
+/// Reads until the other side closes.
+async fn until_closed(mut stream: TcpStream) {
+    let mut rest = Vec::new();
+    let end = timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+    // A reset is an end too.
+    let _ = end.expect("the connection is closed");
+}
+
 #[tokio::test]
-async fn a_peer_that_does_not_read_is_cut_off() {
-    let listener = tokio::net::TcpListener::bind(loopback()).await.unwrap();
-    let stream = TcpStream::connect(listener.local_addr().unwrap())
+async fn one_address_is_enough() {
+    let a = Running::start(1, &[]);
+    let b = Running::start(2, &[a.address()]);
+    let c = Running::start(3, &[b.address()]);
+    a.until_up(&["n2", "n3"]).await;
+    b.until_up(&["n1", "n3"]).await;
+    c.until_up(&["n1", "n2"]).await;
+    let peers = a.handle.peers().await;
+    let endpoints: Vec<_> = peers.iter().map(|peer| peer.endpoint).collect();
+    assert_eq!(endpoints, [Some("127.0.0.1:6784".parse().unwrap()); 2]);
+}
+
+#[tokio::test]
+async fn gossip_of_any_size_passes_both_ways() {
+    let mut a = Running::start(1, &[]);
+    let mut b = Running::start(2, &[a.address()]);
+    a.until_up(&["n2"]).await;
+    b.until_up(&["n1"]).await;
+    let large: Vec<u8> = (0..MAX_GOSSIP).map(|i| i.to_le_bytes()[0]).collect();
+    a.handle.gossip(None, 1, large.clone()).await.unwrap();
+    b.handle
+        .gossip(Some(PeerId([1; 8])), 2, b"small".to_vec())
         .await
         .unwrap();
-    let _other_end = listener.accept().await.unwrap();
-    let (reports, _reported) = mpsc::channel(4);
-    let (outgoing, _reader) = connection::split(ConnId::Dialled(0), stream, reports);
-    let pushed = (0..64)
-        .take_while(|_| outgoing.push(vec![0; mesh::MAX_MESSAGE]).is_ok())
-        .count();
-    assert!((4..64).contains(&pushed), "{pushed} MiB were queued");
+    assert_eq!(
+        a.gossip().await,
+        ("n2".parse().unwrap(), 2, b"small".to_vec())
+    );
+    assert_eq!(b.gossip().await, ("n1".parse().unwrap(), 1, large));
+}
+
+#[tokio::test]
+async fn a_leave_is_heard_at_once() {
+    let a = Running::start(1, &[]);
+    let mut b = Running::start(2, &[a.address()]);
+    b.until_up(&["n1"]).await;
+    timeout(PATIENCE, a.handle.leave()).await.unwrap();
+    let link = b
+        .event(|event| matches!(event, MeshEvent::Link(LinkChange::Left { .. })))
+        .await;
+    let left = LinkChange::Left {
+        id: PeerId([1; 8]),
+        name: "n1".parse().unwrap(),
+    };
+    assert_eq!(link, MeshEvent::Link(left));
+    assert_eq!(a.handle.peers().await, []);
+}
+
+#[tokio::test]
+async fn i5_a_restarted_router_is_found_again_and_no_link_moves() {
+    let a = Running::start(1, &[]);
+    let address = a.address();
+    let mut b = Running::start(2, &[address]);
+    b.until_up(&["n1"]).await;
+    // All handles gone: the driver ends without a word.
+    drop(a);
+    b.event(|event| matches!(event, MeshEvent::Link(LinkChange::Up { .. })))
+        .await;
+    let start = Instant::now();
+    while !b.up().await.is_empty() {
+        assert!(start.elapsed() < PATIENCE);
+        sleep(Duration::from_millis(10)).await;
+    }
+    let _again = Running::on(address, 1, &[]);
+    b.until_up(&["n1"]).await;
+    while let Ok(event) = b.events.try_recv() {
+        assert!(!matches!(event, MeshEvent::Link(_)), "{event:?}");
+    }
 }
 
 #[tokio::test]
 async fn a_port_in_use_is_named_with_the_remedy() {
-    let (a, _inbox) = node(1, None);
-    let (events, _events) = mpsc::channel(1);
-    let error = start(config(2, 1), a.address(), events).unwrap_err();
+    let a = Running::start(1, &[]);
+    let (sender, _events) = mpsc::channel(1);
+    let error = start(config(2, &[]), a.address(), sender).unwrap_err();
     let text = format!("{error:#}");
+    for part in [&a.address().port().to_string(), "--control-port", "in use"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn i5_a_peer_that_does_not_read_is_cut_off_and_nobody_else_notices() {
+    let a = Running::start(1, &[]);
+    let mut b = Running::start(2, &[a.address()]);
+    let deaf = puppet(9, a.address()).await;
+    a.until_up(&["n2", "n9"]).await;
+    b.until_up(&["n1"]).await;
+    let start = Instant::now();
+    for round in 0u32.. {
+        assert!(start.elapsed() < PATIENCE, "the deaf peer is still there");
+        let mut payload = round.to_be_bytes().to_vec();
+        payload.resize(MAX_GOSSIP, 0);
+        a.handle.gossip(None, 0, payload).await.unwrap();
+        let (_, _, payload) = b.gossip().await;
+        assert_eq!(payload[..4], round.to_be_bytes());
+        if a.up().await == ["n2"] {
+            break;
+        }
+    }
+    let view = a.handle.view().await.unwrap();
+    assert_eq!(view.cut_off, 1);
+    let peer = view
+        .peers
+        .iter()
+        .find(|peer| peer.name.as_str() == "n9")
+        .unwrap();
     assert!(
-        text.contains(&a.address().to_string()) && text.contains("--control-port"),
-        "{text}"
+        peer.reason.as_ref().unwrap().contains("does not read"),
+        "{:?}",
+        peer.reason
     );
+    assert_eq!(peer.state, PeerState::Up, "its data link has its grace");
+    until_closed(deaf).await;
+}
+
+#[tokio::test]
+async fn i6_what_strangers_send_ends_their_connection_only() {
+    let a = Running::start(1, &[]);
+    let b = Running::start(2, &[a.address()]);
+    b.until_up(&["n1"]).await;
+    let mut four_gigabytes = mesh::preamble().to_vec();
+    four_gigabytes.extend([0xff, 0xff, 0xff, 0xff, 9, 0, 0]);
+    for bytes in [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        vec![0; 8],
+        four_gigabytes,
+    ] {
+        let mut stream = TcpStream::connect(a.address()).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        until_closed(stream).await;
+    }
+    // The same from a peer that has been taken on.
+    let mut peer = puppet(9, a.address()).await;
+    peer.write_all(&[0xff, 0xff, 0xff, 0xff, 9, 0, 0])
+        .await
+        .unwrap();
+    until_closed(peer).await;
+    assert_eq!(a.up().await, ["n2"]);
+    assert_eq!(a.handle.view().await.unwrap().counters.malformed, 4);
+}
+
+#[tokio::test]
+async fn i5_a_router_that_takes_no_events_does_not_stop_the_mesh() {
+    let (sender, events) = mpsc::channel(1);
+    let a = start(config(1, &[]), ANY_PORT, sender).unwrap();
+    let mut others = Vec::new();
+    for number in 2..8 {
+        others.push(Running::start(number, &[a.address()]));
+    }
+    for (index, other) in others.iter().enumerate() {
+        let all = (1..8)
+            .filter(|number| *number != index + 2)
+            .map(|number| format!("n{number}"));
+        let all: Vec<String> = all.collect();
+        other
+            .until_up(&all.iter().map(String::as_str).collect::<Vec<_>>())
+            .await;
+        other.handle.gossip(None, 0, vec![1; 100]).await.unwrap();
+    }
+    assert_eq!(timeout(PATIENCE, a.peers()).await.unwrap().len(), 6);
+    // What it takes then is the present state of each link.
+    drop(others);
+    let mut events = Running { handle: a, events };
+    for _ in 0..6 {
+        events
+            .event(|event| matches!(event, MeshEvent::Link(LinkChange::Up { .. })))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_leave_does_not_wait_for_a_peer_that_does_not_read() {
+    let a = Running::start(1, &[]);
+    let _deaf = puppet(9, a.address()).await;
+    a.until_up(&["n9"]).await;
+    for _ in 0..3 {
+        a.handle.gossip(None, 0, vec![0; MAX_GOSSIP]).await.unwrap();
+    }
+    let start = Instant::now();
+    a.handle.leave().await;
+    assert!(
+        start.elapsed() < FAREWELL + Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn why_a_target_is_not_reached_is_shown() {
+    let unused = std::net::TcpListener::bind(ANY_PORT)
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let a = Running::start(1, &[unused]);
+    a.handle
+        .connect("does-not-exist.invalid".parse().unwrap())
+        .await;
+    let start = Instant::now();
+    let reasons = loop {
+        let view = a.handle.view().await.unwrap();
+        let reasons: Vec<_> = view
+            .targets
+            .into_iter()
+            .filter_map(|view| view.reason)
+            .collect();
+        if reasons.len() == 2 {
+            break reasons.join("; ");
+        }
+        assert!(start.elapsed() < PATIENCE, "{reasons:?}");
+        sleep(Duration::from_millis(10)).await;
+    };
+    for part in [
+        &unused.to_string(),
+        "refused",
+        "does-not-exist.invalid",
+        "resolved",
+    ] {
+        assert!(reasons.contains(part), "{part}: {reasons}");
+    }
+}
+
+#[tokio::test]
+async fn i_am_not_my_own_peer() {
+    let a = Running::start(1, &[]);
+    a.handle.connect(a.address().into()).await;
+    let start = Instant::now();
+    while a.handle.view().await.unwrap().counters.dialled_myself == 0 {
+        assert!(start.elapsed() < PATIENCE);
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(a.handle.peers().await, []);
 }
