@@ -23,6 +23,18 @@ impl Binaries {
         Self::beside(this.parent().unwrap_or(Path::new("/")))
     }
 
+    /// This executable, which is both when it is called by their names: what needs no plugin of
+    /// ordinary size and start-up time can be measured without building anything else.
+    pub(crate) fn own() -> anyhow::Result<Self> {
+        let this = env::current_exe().context("cannot tell where weft-bench is")?;
+        let debug = cfg!(debug_assertions);
+        Ok(Self {
+            weft: this.clone(),
+            weft_cni: this,
+            debug,
+        })
+    }
+
     fn beside(directory: &Path) -> anyhow::Result<Self> {
         let debug = directory.file_name().is_some_and(|name| name == "debug");
         let find = |name: &str| {

@@ -10,6 +10,8 @@ mod plugin;
 mod pods;
 mod tap;
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +40,13 @@ enum Verb {
 const EXIT_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
+    // As `weft` it is the router, as `weft-cni` the plugin: see `Binaries::own`.
+    let called = std::env::args_os().next().unwrap_or_default();
+    match Path::new(&called).file_name().and_then(OsStr::to_str) {
+        Some("weft") => return router::cli::main(std::env::args_os()),
+        Some("weft-cni") => return cni_shim::process_main(),
+        _ => {}
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -10,10 +10,12 @@ mod traffic;
 use std::time::Duration;
 
 use router::lab::interrupt::Interrupt;
+use router::lab::progress::Progress;
 use serde::Serialize;
 
 use crate::binaries::Binaries;
 use crate::latency::Latency;
+use crate::pods;
 use cpu::CpuTime;
 use testbed::{Overlay, Testbed, Underlay};
 
@@ -101,7 +103,8 @@ pub(crate) struct Figure {
 
 /// Measures, and prints the table.
 pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> anyhow::Result<()> {
-    let binaries = Binaries::find()?;
+    let binaries = Binaries::own()?;
+    pods::remove_leftovers()?;
     if binaries.debug {
         eprintln!("weft-bench: this is a debug build, its figures say little; use --release");
     }
@@ -114,6 +117,7 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> anyhow::Result<()> {
         (Underlay::Veth, UnderlayChoice::Veth),
         (Underlay::Nooff, UnderlayChoice::Nooff),
     ];
+    let mut progress = Progress::stderr();
     let mut figures = Vec::new();
     for (underlay, choice) in underlays {
         if args.underlay.is_some_and(|only| only != choice) {
@@ -130,15 +134,16 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> anyhow::Result<()> {
             interrupt.check()?;
             testbeds.push(Testbed::build(overlay, underlay, &binaries, interrupt)?);
         }
+        progress.step(format!("measuring over a {underlay}"));
         for round in 1..=rounds {
             for load in Load::ALL {
                 // In turn, so that what the machine does meanwhile falls on all alike.
                 for testbed in &testbeds {
                     interrupt.check()?;
-                    eprint!(
-                        "\r\x1b[Kround {round} of {rounds}, {underlay}: {load:?}, {}",
+                    progress.detail(&format!(
+                        "round {round} of {rounds}, {underlay}: {load:?}, {}",
                         testbed.overlay.label()
-                    );
+                    ));
                     figures.push(measure(
                         testbed,
                         load,
@@ -148,7 +153,7 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> anyhow::Result<()> {
                 }
             }
         }
-        eprint!("\r\x1b[K");
+        progress.finish();
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&figures)?);

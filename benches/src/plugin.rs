@@ -36,6 +36,8 @@ pub(crate) struct Plugin {
     /// As the report names it.
     pub(crate) title: &'static str,
     program: PathBuf,
+    /// The name that it is called by, which some executables go by.
+    name: &'static str,
     /// Where it finds the plugins that it calls itself (`CNI_PATH`).
     path: PathBuf,
     config: String,
@@ -50,6 +52,7 @@ impl Plugin {
         Self {
             title: "weft-cni",
             program: program.to_owned(),
+            name: "weft-cni",
             path: program.parent().unwrap_or(Path::new("/")).to_owned(),
             config: config.to_string(),
         }
@@ -81,6 +84,7 @@ impl Plugin {
         Ok(Self {
             title: "bridge + host-local",
             program: path.join("bridge"),
+            name: "bridge",
             path,
             config,
         })
@@ -91,6 +95,7 @@ impl Plugin {
     pub(crate) fn call(&self, verb: Verb, pod: &str) -> anyhow::Result<Duration> {
         let mut command = Command::new(&self.program);
         command
+            .arg0(self.name)
             .env_clear()
             .env("CNI_COMMAND", verb.to_string())
             .env("CNI_CONTAINERID", pod)

@@ -38,6 +38,10 @@ const OVERLAYS: [Overlay; 4] = [
     Overlay::WeftPlain,
 ];
 
+/// Characters of the first column, and of each other.
+const HEAD: usize = 15;
+const CELL: usize = 32;
+
 /// The tables as text.
 pub(crate) fn render(figures: &[Figure]) -> String {
     let mut text = String::new();
@@ -49,31 +53,31 @@ pub(crate) fn render(figures: &[Figure]) -> String {
         if of.is_empty() {
             continue;
         }
-        let _ = writeln!(
+        let _ = write!(
             text,
-            "\n{underlay}: median [least .. most]; x: ratio to the kernel's VXLAN\n"
+            "\n{underlay}: median [least .. most], ratio to the kernel's VXLAN\n\n{:HEAD$}",
+            ""
         );
-        let _ = write!(text, "{:<22}", "");
-        for (head, ..) in COLUMNS {
-            let _ = write!(text, "{head:>28}");
+        for overlay in OVERLAYS {
+            let _ = write!(text, "{:>CELL$}", overlay.label());
         }
         text.push('\n');
-        for overlay in OVERLAYS {
-            let _ = write!(text, "{:<22}", overlay.label());
-            for column in COLUMNS {
+        for column in COLUMNS {
+            let _ = write!(text, "{:<HEAD$}", column.0);
+            for overlay in OVERLAYS {
                 let cell = cell(&of, overlay, column).unwrap_or_else(|| "not run".to_owned());
-                let _ = write!(text, "{cell:>28}");
-            }
-            let resident = of
-                .iter()
-                .filter(|f| f.overlay == overlay)
-                .filter_map(|f| f.resident)
-                .max();
-            if let Some(bytes) = resident {
-                let _ = write!(text, "   RSS {} MB", bytes >> 20);
+                let _ = write!(text, "{cell:>CELL$}");
             }
             text.push('\n');
         }
+        let _ = write!(text, "{:<HEAD$}", "RSS, MB");
+        for overlay in OVERLAYS {
+            let runs = of.iter().filter(|figure| figure.overlay == overlay);
+            let resident = runs.filter_map(|figure| figure.resident).max();
+            let cell = resident.map_or_else(|| "-".to_owned(), |bytes| (bytes >> 20).to_string());
+            let _ = write!(text, "{cell:>CELL$}");
+        }
+        text.push('\n');
     }
     text
 }
@@ -133,7 +137,7 @@ mod tests {
         assert!(text.contains("10.00 [2.00 .. 12.00]"), "{text}");
         assert!(text.contains("8.00 [8.00 .. 8.00] 0.80x"), "{text}");
         assert!(
-            text.contains("not run") && text.contains("RSS 20 MB"),
+            text.contains("not run") && text.contains("RSS, MB"),
             "{text}"
         );
         assert!(!text.contains("offloads off:"), "{text}");

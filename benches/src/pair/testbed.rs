@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -108,7 +109,7 @@ impl Testbed {
             directory,
         };
         for side in 0..2u8 {
-            let name = pods::name("pair");
+            let name = pods::name(&format!("{overlay:?}{underlay:?}{side}"));
             let node = NetNs::create(&name)?;
             let pod = NetNs::create(&format!("{name}p"));
             let pod = pod.inspect_err(|_| drop(NetNs::remove(&name)))?;
@@ -242,6 +243,7 @@ impl Testbed {
             let side = &mut self.sides[usize::from(number) - 1];
             let mut command = Command::new(&binaries.weft);
             command
+                .arg0("weft")
                 .args(["run", "--config", "/dev/null", "--metrics-address", "off"])
                 .args(["--name", &format!("n{number}"), "--ipam-init", "seed=n1,n2"])
                 .args(["--peer", &underlay_address(3 - number).to_string()])

@@ -497,6 +497,8 @@ impl World {
         if let Err(error) = Leftovers::find(&self.state.layout.name).remove() {
             problems.push(error.to_string());
         }
+        // Empty unless the caller's lock lies in it, and then the caller's to remove.
+        let _ = fs::remove_dir(layout::dir_of(&self.state.layout.name));
         if problems.is_empty() {
             Ok(())
         } else {
