@@ -1,7 +1,7 @@
 //! The disk side of the address pool: `ipam.redb` in the state directory.
 //!
 //! One redb file holds the ring, the addresses in use and those held down. A commit is one
-//! transaction and one `fdatasync`: when [`Store::commit`] returns, the batch survives `kill -9`
+//! transaction and one `fdatasync`: when `Store::commit` returns, the batch survives `kill -9`
 //! and power loss; when it fails, none of it counts and the store has to be opened again. redb
 //! checksums every page; opening walks all of them, so that damage is found at the start and not
 //! when an address is handed out twice.

@@ -4,7 +4,7 @@
 //! bytes. Nothing here waits for a peer: what a peer is slow to read piles up in a queue of bounded
 //! size, and a peer that lets it fill, or that a write cannot reach within its deadline, loses its
 //! connection while everybody else goes on. Nor does the mesh wait for the router: what the router
-//! is slow to take piles up in a [`Backlog`].
+//! is slow to take piles up in a `Backlog`.
 
 mod backlog;
 mod connection;

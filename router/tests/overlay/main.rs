@@ -12,4 +12,6 @@ mod flat;
 mod frames;
 mod peers;
 mod restart;
+mod six;
+mod stream;
 mod vtep;
