@@ -82,7 +82,10 @@ impl From<IpamError> for ApiError {
         let (message, remedy) = (error.to_string(), error.remedy());
         match error {
             IpamError::Allocate(error) => match error {
-                AllocateError::Undecided { .. } => Self::not_ready(message, remedy),
+                AllocateError::Undecided { .. }
+                | AllocateError::Undivided { .. }
+                | AllocateError::NotAdmitted { .. }
+                | AllocateError::Unconfirmed { .. } => Self::not_ready(message, remedy),
                 AllocateError::NothingOwned { .. }
                 | AllocateError::SubnetOfPeers { .. }
                 | AllocateError::Full { .. } => Self::no_space(message, remedy),
@@ -93,6 +96,7 @@ impl From<IpamError> for ApiError {
                 | AllocateError::AddressReserved { .. } => Self::bad_request(message, remedy),
                 AllocateError::AddressOfPeer { .. }
                 | AllocateError::AddressInUse { .. }
+                | AllocateError::AddressWithheld { .. }
                 | AllocateError::HoldsAnother { .. } => Self::conflict(message, remedy),
             },
             IpamError::OtherRange { .. } | IpamError::OtherNode { .. } | IpamError::Stopped => {
