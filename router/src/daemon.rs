@@ -217,6 +217,7 @@ async fn begin(
             return Err(error);
         }
     };
+    ipam.carry(mesh.clone());
     let bridge_mac = host.bridge_mac()?;
     let own = at_port(host.own_addresses()?, settings.vxlan_port);
     let switch = Switch::new(underlay.mtu, own, settings.vteps.clone(), started.elapsed());
@@ -341,7 +342,9 @@ async fn is_true(mut flag: watch::Receiver<bool>) {
 }
 
 fn start_ipam(settings: &Settings) -> anyhow::Result<IpamHandle> {
-    let init = if settings.seeds.is_empty() {
+    let init = if let Some(count) = settings.consensus {
+        IpamInit::Consensus(count)
+    } else if settings.seeds.is_empty() {
         IpamInit::Undecided
     } else {
         IpamInit::Seed(settings.seeds.clone())
@@ -352,6 +355,7 @@ fn start_ipam(settings: &Settings) -> anyhow::Result<IpamHandle> {
         init,
         state_dir: settings.state_dir.clone(),
         hold_down: settings.ipam_hold_down,
+        expects_peers: !settings.peers.is_empty(),
     })
 }
 
