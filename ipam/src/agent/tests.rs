@@ -3,6 +3,7 @@
 mod conflict;
 mod consensus;
 mod model;
+mod schedules;
 mod space;
 mod takeover;
 mod world;

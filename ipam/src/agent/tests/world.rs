@@ -30,6 +30,8 @@ pub(super) struct World {
     cut: BTreeSet<(PeerName, PeerName)>,
     queue: VecDeque<(PeerName, PeerName, Vec<u8>)>,
     pub(super) now: Duration,
+    /// What is taken out.
+    without: Option<super::Without>,
     pub(super) bytes: usize,
 }
 
@@ -54,6 +56,7 @@ impl World {
             cut: BTreeSet::new(),
             queue: VecDeque::new(),
             now: Duration::ZERO,
+            without: None,
             bytes: 0,
         }
     }
@@ -84,7 +87,8 @@ impl World {
         let allocator =
             Allocator::restore(me.clone(), disk.ring, HOLD_DOWN, disk.allocations, []).unwrap();
         let settings = self.settings[&me].clone();
-        let agent = Agent::start(allocator, &disk.state, settings, self.now).unwrap();
+        let mut agent = Agent::start(allocator, &disk.state, settings, self.now).unwrap();
+        agent.without = self.without;
         self.agents.insert(me.clone(), agent);
         self.save(&me);
         for other in self.names() {
@@ -208,6 +212,40 @@ impl World {
         };
         self.handle(&to, Input::Gossip { from, payload });
         true
+    }
+
+    /// Takes something out of all nodes, now and when they restart.
+    pub(super) fn without(&mut self, without: Option<super::Without>) {
+        self.without = without;
+        for agent in self.agents.values_mut() {
+            agent.without = without;
+        }
+    }
+
+    pub(super) fn is_up(&self, node: &str) -> bool {
+        self.agents.contains_key(&name(node))
+    }
+
+    /// Delivers the oldest message of some connection.
+    pub(super) fn deliver_any(&mut self, choice: usize) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let (from, to, _) = &self.queue[choice % self.queue.len()];
+        let same = |other: &(PeerName, PeerName, Vec<u8>)| other.0 == *from && other.1 == *to;
+        let oldest = self.queue.iter().position(same).unwrap();
+        let (from, to, payload) = self.queue.remove(oldest).unwrap();
+        self.handle(&to, Input::Gossip { from, payload });
+    }
+
+    /// As [`World::pass`], while two nodes are known to use the same addresses.
+    pub(super) fn pass_unchecked(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.settle_unchecked();
+            self.advance(Duration::from_secs(1));
+        }
+        self.settle_unchecked();
     }
 
     /// As [`World::settle`], while two nodes are known to use the same addresses.
