@@ -124,3 +124,27 @@ fn a_lost_gift_is_found_by_digest() {
     world.settle();
     assert_eq!(world.agent("c").ring(), world.agent("a").ring());
 }
+
+/// What a node that joins costs the cluster, and what an allocation costs it: in bytes sent by all
+/// together. One gift is one short message to each.
+#[test]
+fn gossip_follows_the_changes() {
+    let names: Vec<String> = (0..100).map(|i| format!("node-{i:03}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut world = World::of("10.32.0.0/12", &names, &names[..3]);
+    world.pass(SOON);
+    let before = world.bytes;
+    let reserve = world.agent("node-050").usable().size() - 64;
+    for i in 0..reserve {
+        world.allocate("node-050", &format!("pod{i}")).unwrap();
+        world.settle();
+    }
+    assert_eq!(world.bytes, before);
+    world.allocate("node-050", "one-more").unwrap();
+    world.settle();
+    let gift = world.bytes - before;
+    assert!(
+        (1..20_000).contains(&gift),
+        "{gift} bytes for a gift of 256 addresses"
+    );
+}
