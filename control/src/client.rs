@@ -12,7 +12,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::http::{self, HttpError, Method};
 use crate::{
     ApiError, AttachRequest, Attachment, AttachmentRef, Collected, DetachRequest, Detached,
-    GcRequest, Status, path,
+    GcRequest, RemoveRequest, Removed, Status, path,
 };
 
 /// Calls the router at a control socket.
@@ -109,6 +109,11 @@ impl Client {
     /// What the node knows about itself.
     pub fn status(&self) -> Result<Status, ClientError> {
         self.call(Method::Get, path::STATUS)
+    }
+
+    /// Says that a node is gone for good.
+    pub fn remove(&self, request: &RemoveRequest) -> Result<Removed, ClientError> {
+        self.call(Method::Post(&self.encode(request)?), path::REMOVE)
     }
 
     fn call<T: DeserializeOwned>(

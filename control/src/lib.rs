@@ -21,6 +21,7 @@ mod client;
 mod error;
 mod http;
 pub mod pending;
+mod remove;
 mod status;
 
 pub use attach::{
@@ -29,9 +30,11 @@ pub use attach::{
 };
 pub use client::{Client, ClientError};
 pub use error::{ApiError, ErrorCode};
+pub use remove::{RemoveRequest, Removed};
 pub use status::{
-    AllocationStatus, Condition, Encapsulation, IpamStatus, MacStatus, NodeStatus, OverlayStatus,
-    OwnedRange, PeerKind, PeerState, PeerStatus, Status,
+    AllocationStatus, BlockedRange, Condition, Encapsulation, EstrangedAddress, IpamPeer,
+    IpamStatus, MacStatus, NodeStatus, OverlayStatus, OwnedRange, PeerKind, PeerState, PeerStatus,
+    Status,
 };
 
 /// Where the router listens unless `--socket` says otherwise.
@@ -53,4 +56,6 @@ pub mod path {
     pub const GC: &str = "/v1/gc";
     /// `GET`, [`Status`](crate::Status).
     pub const STATUS: &str = "/v1/status";
+    /// `POST`, [`RemoveRequest`](crate::RemoveRequest).
+    pub const REMOVE: &str = "/v1/peers/remove";
 }

@@ -189,6 +189,67 @@ pub struct IpamStatus {
     /// Who holds what on this node.
     #[serde(default)]
     pub allocations: Vec<AllocationStatus>,
+    /// Every node of the address plan.
+    #[serde(default)]
+    pub peers: Vec<IpamPeer>,
+    /// Addresses that this node took over and that others have not confirmed yet.
+    #[serde(default)]
+    pub unconfirmed: u64,
+    /// The nodes that have to confirm them.
+    #[serde(default)]
+    pub waiting: Vec<PeerName>,
+    /// Addresses of this node that containers of other nodes hold: not handed out.
+    #[serde(default)]
+    pub blocked: Vec<BlockedRange>,
+    /// Addresses of other nodes that containers of this node hold.
+    #[serde(default)]
+    pub estranged: Vec<EstrangedAddress>,
+    /// Requests that wait for an address.
+    #[serde(default)]
+    pub pending: u64,
+    /// Messages about addresses that this node sent since its start, one to all counted once.
+    #[serde(default)]
+    pub gossip_messages: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub gossip_bytes: u64,
+    /// What an operator should look at; also among the conditions of [`Status`].
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}
+
+/// A node of the address plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IpamPeer {
+    /// Its name.
+    pub name: PeerName,
+    /// Addresses that it owns.
+    pub owned: u64,
+    /// Addresses that it had free when it last spoke; none: it has not spoken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free: Option<u64>,
+    /// Whether messages get to it.
+    pub connected: bool,
+    /// Whether it was declared gone and has not come back.
+    pub gone: bool,
+}
+
+/// Addresses that containers of another node hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockedRange {
+    /// First and last address.
+    pub range: String,
+    /// The node that holds them.
+    pub node: PeerName,
+}
+
+/// An address that a container holds here and another node owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EstrangedAddress {
+    /// Which one.
+    pub address: std::net::IpAddr,
+    /// The container and its interface.
+    pub holder: String,
 }
 
 /// A part of the range that this node owns.

@@ -15,11 +15,12 @@ use wire::PeerName;
 pub use self::error::{AllocateError, RestoreError};
 pub use self::key::{AllocationKey, KeyError};
 use crate::range::{Range, Universe};
+use crate::range_set::RangeSet;
 use crate::ring::Ring;
 use crate::space::Space;
 
 /// An address in use.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Allocation {
     /// Who uses it.
     pub key: AllocationKey,
@@ -28,7 +29,7 @@ pub struct Allocation {
 }
 
 /// Something that has to be made durable, in this order, before the answer that caused it leaves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Change {
     /// An address came into use; if it was held down, it is no longer.
     Allocated {
@@ -71,12 +72,14 @@ pub struct Usage {
 /// A1: an address has at most one key. A2: an address handed out is owned by this node at that
 /// moment, lies in the subnet asked for, and is neither the first nor the last address of the
 /// subnet or of the universe. A3: a key that asks again gets what it has.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Allocator {
     me: PeerName,
     ring: Ring,
     hold_down: Duration,
     space: Space,
+    /// Owned addresses that are not to be handed out for now.
+    withheld: RangeSet,
     /// What each key has, at most one address for each subnet.
     held: BTreeMap<AllocationKey, Vec<IpNet>>,
     used: BTreeMap<u128, AllocationKey>,
@@ -93,6 +96,7 @@ impl Allocator {
             ring,
             hold_down,
             space: Space::new(hosts),
+            withheld: RangeSet::new(),
             held: BTreeMap::new(),
             used: BTreeMap::new(),
             changes: Vec::new(),
@@ -164,6 +168,34 @@ impl Allocator {
         debug_assert_eq!(ring.universe(), self.ring.universe());
         self.ring = ring;
         self.update_space();
+    }
+
+    /// Sets which owned addresses are not to be handed out for now: others may hold them.
+    pub fn set_withheld(&mut self, withheld: RangeSet) {
+        if withheld != self.withheld {
+            self.withheld = withheld;
+            self.update_space();
+        }
+    }
+
+    /// What may be handed out or given away now: owned, not withheld, not reserved, not in use and
+    /// not at rest.
+    pub fn free(&self) -> &RangeSet {
+        self.space.free()
+    }
+
+    /// Addresses in use here that another node owns, with their keys.
+    pub fn estranged(&self) -> impl Iterator<Item = (u128, &AllocationKey)> + '_ {
+        let mine = |at: u128| self.ring.owner_of(at) == Some(&self.me);
+        self.used
+            .iter()
+            .filter(move |(at, _)| !mine(**at))
+            .map(|(at, key)| (*at, key))
+    }
+
+    /// Who has an address here.
+    pub fn user_of(&self, address: u128) -> Option<&AllocationKey> {
+        self.used.get(&address)
     }
 
     /// The lowest free address of `subnet` (the whole universe unless given) for `key`, or the
@@ -241,6 +273,9 @@ impl Allocator {
                     range: self.universe(),
                 });
             }
+        }
+        if self.withheld.contains(number) {
+            return Err(AllocateError::AddressWithheld { address });
         }
         self.expire(now);
         Ok(self.take(key, number, subnet))
@@ -357,7 +392,8 @@ impl Allocator {
     }
 
     fn update_space(&mut self) {
-        let owned = self.ring.owned_by(&self.me);
+        let mut owned = self.ring.owned_by(&self.me);
+        owned.remove_all(&self.withheld);
         self.space.set_owned(&owned, self.used.keys().copied());
     }
 
@@ -416,7 +452,8 @@ impl Allocator {
         address
     }
 
-    fn expire(&mut self, now: Duration) {
+    /// Ends the hold-downs whose time has come; the other operations do so by themselves.
+    pub fn expire(&mut self, now: Duration) {
         for number in self.space.expire(now) {
             let address = self.universe().address(number);
             self.changes.push(Change::Reusable { address });

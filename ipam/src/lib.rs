@@ -11,13 +11,18 @@
 //! are 128 bits wide inside, so that IPv4 and IPv6 are one code, with one ring for each range.
 //! `docs/ipam.md` has the algorithm, its invariants and why they hold.
 
+mod agent;
 mod allocator;
 mod message;
 mod range;
 mod range_set;
 mod ring;
+mod roster;
 mod space;
 
+pub use agent::{
+    Agent, AgentSettings, AgentView, Input, Notice, Outgoing, PeerSpace, RemoveError, Removed,
+};
 pub use allocator::{
     AllocateError, Allocation, AllocationKey, Allocator, Change, KeyError, RestoreError, Usage,
 };
@@ -27,3 +32,4 @@ pub use range_set::RangeSet;
 pub use ring::{
     Claim, Delta, Digest, EditError, MergeError, Reassigned, Ring, SeedError, Seeding, Segment,
 };
+pub use roster::{Member, Roster};

@@ -9,6 +9,7 @@ use wire::PeerName;
 
 use crate::range::{Range, Universe};
 use crate::ring::{Claim, Delta, Digest, MAX_TOKENS, Ring, Seeding, Segment};
+use crate::roster::{MAX_MEMBERS, Member, Roster};
 
 /// Bytes that are no delta or digest of a ring.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +38,18 @@ struct DeltaMessage {
     segments: Vec<SegmentMessage>,
     #[prost(message, repeated, tag = "4")]
     seedings: Vec<SeedingMessage>,
+    #[prost(message, repeated, tag = "5")]
+    members: Vec<MemberMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MemberMessage {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(uint32, tag = "2")]
+    life: u32,
+    #[prost(uint32, tag = "3")]
+    gone: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -69,6 +82,8 @@ struct DigestMessage {
     seedings: u64,
     #[prost(fixed64, repeated, tag = "3")]
     parts: Vec<u64>,
+    #[prost(fixed64, tag = "4")]
+    roster: u64,
 }
 
 impl Delta {
@@ -107,6 +122,12 @@ impl Delta {
                     .collect(),
             })
             .collect();
+        let members = self.roster.iter().map(|(name, member)| MemberMessage {
+            name: name.as_str().to_owned(),
+            life: member.life,
+            gone: member.gone,
+        });
+        let members = members.collect();
         let universe = self.universe.to_string();
         let owners = owners.into_iter().map(str::to_owned).collect();
         DeltaMessage {
@@ -114,6 +135,7 @@ impl Delta {
             owners,
             segments,
             seedings,
+            members,
         }
         .encode_to_vec()
     }
@@ -153,10 +175,23 @@ impl Delta {
             let peers = read_peers(&seeding.peers)?;
             seedings.insert(Seeding::new(peers).map_err(|e| bad("seeding", e.to_string()))?);
         }
+        if message.members.len() > MAX_MEMBERS {
+            let count = message.members.len();
+            return Err(bad("members", format!("{count}, more than {MAX_MEMBERS}")));
+        }
+        let mut roster = Roster::new();
+        for MemberMessage { name, life, gone } in &message.members {
+            let name = name
+                .parse()
+                .map_err(|e: wire::peer::ParsePeerNameError| bad("member", e.to_string()))?;
+            let (life, gone) = (*life, *gone);
+            roster.note(&name, Member { life, gone });
+        }
         Ok(Self {
             universe,
             segments,
             seedings,
+            roster,
         })
     }
 }
@@ -168,6 +203,7 @@ impl Digest {
             universe: self.universe.to_string(),
             seedings: self.seedings,
             parts: self.parts.clone(),
+            roster: self.roster,
         }
         .encode_to_vec()
     }
@@ -179,6 +215,7 @@ impl Digest {
             universe: read_universe(&message.universe)?,
             seedings: message.seedings,
             parts: message.parts,
+            roster: message.roster,
         })
     }
 }
@@ -314,6 +351,7 @@ mod tests {
                 owners: owners.iter().map(|&name| name.to_owned()).collect(),
                 segments,
                 seedings: vec![],
+                members: vec![],
             };
         let segment = |gap: &[u8], more: &[u8], owner| SegmentMessage {
             gap: gap.to_vec(),
@@ -364,7 +402,7 @@ mod tests {
         let universe = universe("10.32.0.0/12");
         let seeding = Seeding::new((0..1000).map(|i| name(&format!("node-{i:04}")))).unwrap();
         let bytes = Ring::seeded(universe, &seeding).unwrap().encode().len();
-        // 11 bytes for a name in each of two lists, 11 for a segment.
-        assert!(bytes < 36_000, "{bytes} bytes");
+        // 11 bytes for a name in each of three lists, 11 for a segment, 6 for a member.
+        assert!(bytes < 52_000, "{bytes} bytes");
     }
 }

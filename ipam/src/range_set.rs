@@ -7,7 +7,7 @@ use std::fmt;
 use crate::range::Range;
 
 /// A set of addresses. Runs are disjoint and never touch each other: two that touch are one.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct RangeSet {
     /// First address of each run, and its last.
     runs: BTreeMap<u128, u128>,

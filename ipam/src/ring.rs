@@ -36,6 +36,7 @@ pub use self::edit::EditError;
 pub use self::seed::{SeedError, Seeding};
 use crate::range::{Range, Universe};
 use crate::range_set::RangeSet;
+use crate::roster::{MAX_MEMBERS, Member, Roster};
 
 /// Most tokens that a ring takes in. A cluster of 1,000 nodes whose space is in blocks of 256
 /// addresses has 4,096 in a /12; what is beyond 64 Ki comes from a fault or from malice, and would
@@ -47,7 +48,7 @@ pub(crate) const MAX_TOKENS: usize = 1 << 16;
 const MAX_SEEDINGS: usize = 4;
 
 /// Who owns a range since when. The order of fields is the order of claims.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Claim {
     /// Raised by each take-over of the range from an owner that is gone.
     pub epoch: u32,
@@ -58,7 +59,7 @@ pub struct Claim {
 }
 
 /// Start of a range with one claim on it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Token {
     start: u128,
     /// Nothing: nobody has decided yet.
@@ -95,12 +96,23 @@ pub struct Delta {
     pub(crate) universe: Universe,
     pub(crate) segments: Vec<Segment>,
     pub(crate) seedings: BTreeSet<Seeding>,
+    pub(crate) roster: Roster,
 }
 
 impl Delta {
     /// The universe whose ring this is a part of.
     pub fn universe(&self) -> Universe {
         self.universe
+    }
+
+    /// The lists in it that the universe was first divided among.
+    pub fn seedings(&self) -> &BTreeSet<Seeding> {
+        &self.seedings
+    }
+
+    /// What it says of nodes.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
     }
 
     /// The claims in it, in the order of addresses.
@@ -110,7 +122,7 @@ impl Delta {
 
     /// Whether it says nothing at all.
     pub fn is_empty(&self) -> bool {
-        self.segments.is_empty() && self.seedings.is_empty()
+        self.segments.is_empty() && self.seedings.is_empty() && self.roster.is_empty()
     }
 }
 
@@ -135,15 +147,24 @@ pub enum MergeError {
         /// How many there would be.
         tokens: usize,
     },
+    /// The merged roster would have more than 16,384 nodes.
+    #[error(
+        "merged roster would have {members} nodes, more than {MAX_MEMBERS}: the update is ignored"
+    )]
+    TooManyMembers {
+        /// How many there would be.
+        members: usize,
+    },
 }
 
 /// Who owns which part of a universe.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Ring {
     universe: Universe,
     tokens: Vec<Token>,
     /// The lists that the universe was divided among at first.
     seedings: BTreeSet<Seeding>,
+    roster: Roster,
 }
 
 impl Ring {
@@ -154,6 +175,7 @@ impl Ring {
             universe,
             tokens: vec![Token { start, claim: None }],
             seedings: BTreeSet::new(),
+            roster: Roster::new(),
         }
     }
 
@@ -171,6 +193,16 @@ impl Ring {
     /// that were seeded apart have met.
     pub fn seedings(&self) -> &BTreeSet<Seeding> {
         &self.seedings
+    }
+
+    /// Who takes part.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Notes a node's life or end; returns whether that is news.
+    pub(crate) fn note(&mut self, name: &PeerName, member: Member) -> bool {
+        self.roster.note(name, member)
     }
 
     /// How many tokens it has: its size in memory and on the wire.
@@ -232,7 +264,7 @@ impl Ring {
     }
 
     /// What this ring says about some windows, which are in order.
-    fn delta_within(&self, windows: &[Range]) -> Delta {
+    pub(crate) fn delta_within(&self, windows: &[Range]) -> Delta {
         let mut segments = Vec::new();
         let mut windows = windows.iter().peekable();
         for (range, claim) in self.ranges() {
@@ -253,6 +285,7 @@ impl Ring {
             universe: self.universe,
             segments,
             seedings: self.seedings.clone(),
+            roster: self.roster.clone(),
         }
     }
 
@@ -271,7 +304,12 @@ impl Ring {
                 tokens: tokens.len(),
             });
         }
+        let members = self.roster.len_with(&delta.roster);
+        if members > MAX_MEMBERS && members > self.roster.len() {
+            return Err(MergeError::TooManyMembers { members });
+        }
         self.tokens = tokens;
+        self.roster.merge(&delta.roster);
         self.seedings.extend(delta.seedings.iter().cloned());
         while self.seedings.len() > MAX_SEEDINGS {
             self.seedings.pop_last();

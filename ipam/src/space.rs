@@ -15,7 +15,7 @@ const MAX_COOLING: usize = 1 << 20;
 ///
 /// S1: `free` holds exactly the addresses that are owned, not reserved, not in use and not
 /// cooling.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Space {
     /// The universe without its reserved first and last address.
     hosts: Range,

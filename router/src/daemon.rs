@@ -225,6 +225,7 @@ async fn begin(
             return Err(error);
         }
     };
+    ipam.carry(mesh.clone());
     let facts = Facts {
         id: identity.id,
         bridge_mac,
@@ -376,7 +377,9 @@ async fn is_true(mut flag: watch::Receiver<bool>) {
 }
 
 fn start_ipam(settings: &Settings) -> anyhow::Result<IpamHandle> {
-    let init = if settings.seeds.is_empty() {
+    let init = if let Some(count) = settings.consensus {
+        IpamInit::Consensus(count)
+    } else if settings.seeds.is_empty() {
         IpamInit::Undecided
     } else {
         IpamInit::Seed(settings.seeds.clone())
@@ -387,6 +390,7 @@ fn start_ipam(settings: &Settings) -> anyhow::Result<IpamHandle> {
         init,
         state_dir: settings.state_dir.clone(),
         hold_down: settings.ipam_hold_down,
+        expects_peers: !settings.peers.is_empty(),
     })
 }
 

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use control::{
     ApiError, AttachRequest, Attachment, AttachmentRef, Collected, Condition, DetachRequest,
-    Detached, GcRequest, NodeStatus, OverlayStatus, ReleasedAttachment, Status, pending,
+    Detached, GcRequest, NodeStatus, OverlayStatus, ReleasedAttachment, RemoveRequest, Removed,
+    Status, pending,
 };
 use fastpath::OwnAddress;
 use ipam::AllocationKey;
@@ -422,6 +423,21 @@ impl ControlService for Node {
         Ok(Collected { released })
     }
 
+    async fn remove(&self, request: RemoveRequest) -> Result<Removed, ApiError> {
+        let peers = timeout(REPORT_DEADLINE, self.mesh.peers())
+            .await
+            .map_err(|_| silent("mesh"))?;
+        let connected = peers
+            .iter()
+            .any(|peer| peer.name == request.name && peer.connected);
+        let name = request.name.clone();
+        if !connected {
+            // The link has its time of grace; the operator has said that it is over.
+            self.ipam.disconnected(name.clone()).await;
+        }
+        Ok(self.ipam.remove(name).await?)
+    }
+
     async fn status(&self) -> Result<Status, ApiError> {
         let ipam = timeout(REPORT_DEADLINE, self.ipam.status())
             .await
@@ -458,7 +474,8 @@ impl ControlService for Node {
                 .named()
                 .map(|(name, value)| (name.to_owned(), value)),
         );
-        let conditions = lock(&self.conditions).values().cloned().collect();
+        let mut conditions: Vec<_> = lock(&self.conditions).values().cloned().collect();
+        conditions.extend(ipam.conditions.iter().cloned());
         Ok(assemble(Parts {
             node: self.node_status(),
             overlay,

@@ -97,8 +97,13 @@ pub struct Options {
     #[arg(long, env = "WEFT_RANGE", value_name = "CIDR")]
     pub range: Option<Given>,
 
-    /// Nodes among which the range is first split, the same list on all nodes
-    #[arg(long, env = "WEFT_IPAM_INIT", value_name = "seed=NAME,NAME..")]
+    /// Nodes among which the range is first split, the same list on all nodes; or how many nodes
+    /// agree on it
+    #[arg(
+        long,
+        env = "WEFT_IPAM_INIT",
+        value_name = "seed=NAME,NAME..|consensus=NUMBER"
+    )]
     pub ipam_init: Option<Given>,
 
     /// How long a released address rests before it is handed out again [default: 60s]

@@ -289,6 +289,15 @@ pub(crate) mod sample {
             used: 2,
             free: 524_286,
             allocations: vec![],
+            peers: Vec::new(),
+            unconfirmed: 0,
+            waiting: Vec::new(),
+            blocked: Vec::new(),
+            estranged: Vec::new(),
+            pending: 0,
+            gossip_messages: 0,
+            gossip_bytes: 0,
+            conditions: Vec::new(),
         };
         let counters = [
             ("drop_no_peer", 3),

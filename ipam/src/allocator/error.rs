@@ -98,6 +98,42 @@ pub enum AllocateError {
         /// Who may hand it out.
         owner: PeerName,
     },
+    /// This node owns the address, and another may still hold it.
+    #[error("address {address} is withheld: another node may still hold it")]
+    AddressWithheld {
+        /// What was asked for.
+        address: IpAddr,
+    },
+    /// This node has started, and has not yet heard what happened to its space meanwhile.
+    #[error(
+        "node {me} has not heard from another node since it started, and its space may have been taken over: waiting for {}",
+        some(waiting)
+    )]
+    NotAdmitted {
+        /// This node.
+        me: PeerName,
+        /// Any of these will do.
+        waiting: Vec<PeerName>,
+    },
+    /// This node has taken over space, and others have not yet said that they know.
+    #[error(
+        "the space that node {me} took over is not confirmed yet: waiting for {}",
+        some(waiting)
+    )]
+    Unconfirmed {
+        /// This node.
+        me: PeerName,
+        /// All of these have to.
+        waiting: Vec<PeerName>,
+    },
+    /// Nothing is decided, and the settings ask for an agreement.
+    #[error("range {range} is not divided yet: {waiting}")]
+    Undivided {
+        /// The universe.
+        range: Universe,
+        /// What for.
+        waiting: String,
+    },
     /// Another container has the address.
     #[error("address {address} is in use by {by}")]
     AddressInUse {
@@ -127,9 +163,9 @@ impl AllocateError {
                 that names the first nodes"
                     .to_owned()
             }
-            Self::NothingOwned { me, .. } => format!(
-                "name {me} in --ipam-init seed=.. on every node when the cluster is first started"
-            ),
+            Self::NothingOwned { .. } => {
+                "connect it to a node that has free addresses (weft status ipam)".to_owned()
+            }
             Self::SubnetOfPeers { .. } => {
                 "ask on a node that owns a part of it (weft status), or ask for another subnet"
                     .to_owned()
@@ -147,6 +183,17 @@ impl AllocateError {
             Self::AddressOfPeer { owner, .. } => {
                 format!("run the container on {owner}, or ask for an address that this node owns")
             }
+            Self::AddressWithheld { .. } => {
+                "ask for another address, or try again later".to_owned()
+            }
+            Self::NotAdmitted { .. } => {
+                "connect it to one of them; if all of them are gone for good, weft rmpeer each"
+                    .to_owned()
+            }
+            Self::Unconfirmed { .. } => {
+                "connect it to them; weft rmpeer those that are gone for good".to_owned()
+            }
+            Self::Undivided { .. } => "start them, or use --ipam-init seed=NODE,NODE,..".to_owned(),
             Self::AddressInUse { by, .. } => format!("delete {by}, or ask for another address"),
             Self::HoldsAnother { .. } => {
                 "release it first (CNI DEL), or ask without naming an address".to_owned()
@@ -187,7 +234,7 @@ pub enum RestoreError {
 }
 
 /// The first few names of a list that can be long.
-fn some(names: &[PeerName]) -> String {
+pub(crate) fn some(names: &[PeerName]) -> String {
     const SHOWN: usize = 5;
     let shown: Vec<&str> = names.iter().take(SHOWN).map(PeerName::as_str).collect();
     let more = names.len().saturating_sub(SHOWN);

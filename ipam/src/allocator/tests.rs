@@ -219,6 +219,7 @@ proptest! {
                         universe: ring.universe(),
                         segments: vec![Segment { range, claim }],
                         seedings: BTreeSet::new(),
+                    roster: crate::roster::Roster::new(),
                     }).unwrap();
                     allocator.set_ring(ring);
                     for address in (range.first()..=range.last()).filter(|at| hosts.contains(at)) {
@@ -498,7 +499,7 @@ fn without_space_the_error_says_why() {
         error.to_string(),
         "node a owns no part of 10.32.0.0/12, which is divided among b, c, d, e, f and 1 more"
     );
-    assert!(error.remedy().contains("name a in --ipam-init"));
+    assert!(error.remedy().contains("connect it to a node"));
 }
 
 #[test]

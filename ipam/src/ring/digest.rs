@@ -13,6 +13,7 @@ const PARTS: u128 = 64;
 pub struct Digest {
     pub(crate) universe: Universe,
     pub(crate) seedings: u64,
+    pub(crate) roster: u64,
     pub(crate) parts: Vec<u64>,
 }
 
@@ -42,9 +43,17 @@ impl Ring {
         for seeding in &self.seedings {
             seedings.add_text(&seeding.to_string());
         }
+        let mut roster = Hash::new();
+        for (name, member) in self.roster.iter() {
+            roster
+                .add_text(name.as_str())
+                .add(&member.life.to_be_bytes())
+                .add(&member.gone.to_be_bytes());
+        }
         Digest {
             universe: self.universe,
             seedings: seedings.0,
+            roster: roster.0,
             parts: hashes.into_iter().map(|hash| hash.0).collect(),
         }
     }
@@ -69,6 +78,9 @@ impl Ring {
         let mut delta = self.delta_within(&differing);
         if mine.seedings == theirs.seedings {
             delta.seedings.clear();
+        }
+        if mine.roster == theirs.roster {
+            delta.roster.clear();
         }
         Ok(delta)
     }

@@ -7,6 +7,7 @@ use wire::PeerName;
 
 use super::{Claim, Delta, Ring, Segment};
 use crate::range::Range;
+use crate::roster::Roster;
 
 /// Why an edit was refused. The ring is as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +76,9 @@ impl Ring {
     pub fn coalesce(&mut self, me: &PeerName) -> Result<Delta, EditError> {
         let mut runs: Vec<(Segment, usize)> = Vec::new();
         for (range, claim) in self.ranges() {
-            let Some(claim) = claim.filter(|claim| claim.owner == *me) else {
+            // One raised version would confirm what was never confirmed.
+            let mine = |claim: &&Claim| claim.owner == *me && !claim.is_unconfirmed();
+            let Some(claim) = claim.filter(mine) else {
                 continue;
             };
             match runs.last_mut() {
@@ -137,6 +140,7 @@ impl Ring {
             universe: self.universe,
             segments,
             seedings: BTreeSet::new(),
+            roster: Roster::new(),
         };
         match self.merge(&delta) {
             Ok(_) => Ok(delta),

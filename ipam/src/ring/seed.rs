@@ -7,9 +7,10 @@ use wire::PeerName;
 
 use super::{Claim, Ring, Segment};
 use crate::range::{Range, Universe};
+use crate::roster::{Member, NAMED};
 
 /// The peers that a universe is divided among at first: sorted, each once, at least one.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seeding(Vec<PeerName>);
 
 impl Seeding {
@@ -83,6 +84,13 @@ impl Ring {
         let mut ring = Self::undecided(universe);
         (ring.tokens, _) = ring.overlaid(&segments);
         ring.seedings.insert(seeding.clone());
+        for peer in seeding.peers() {
+            let named = Member {
+                life: NAMED,
+                gone: 0,
+            };
+            ring.roster.note(peer, named);
+        }
         Ok(ring)
     }
 }

@@ -35,7 +35,9 @@ fn any_seeding() -> impl Strategy<Value = Seeding> {
 pub(crate) fn any_delta() -> impl Strategy<Value = Delta> {
     let claims = prop::collection::vec(prop::option::of(any_claim()), SIZE as usize);
     let seedings = prop::collection::btree_set(any_seeding(), 0..3);
-    (claims, seedings).prop_map(|(claims, seedings)| {
+    let member = (0u32..3, 0u32..3).prop_map(|(life, gone)| Member { life, gone });
+    let roster = prop::collection::vec((any_peer(), member), 0..4);
+    (claims, seedings, roster).prop_map(|(claims, seedings, roster)| {
         let universe = universe(NET);
         let first = universe.range().first();
         let segments = (first..)
@@ -51,6 +53,7 @@ pub(crate) fn any_delta() -> impl Strategy<Value = Delta> {
             universe,
             segments,
             seedings,
+            roster: roster.into_iter().collect(),
         }
     })
 }
@@ -314,6 +317,7 @@ fn a_mosaic_beyond_the_limit_is_not_merged() {
         universe,
         segments: segments[..100].to_vec(),
         seedings: BTreeSet::new(),
+        roster: Roster::new(),
     };
     ring.merge(&few).unwrap();
     let before = ring.clone();
@@ -321,6 +325,7 @@ fn a_mosaic_beyond_the_limit_is_not_merged() {
         universe,
         segments,
         seedings: BTreeSet::new(),
+        roster: Roster::new(),
     };
     assert!(matches!(
         ring.merge(&many),
@@ -390,6 +395,7 @@ fn versions_at_the_limit_are_an_error() {
         universe,
         segments,
         seedings: BTreeSet::new(),
+        roster: Roster::new(),
     })
     .unwrap();
     assert!(matches!(

@@ -3,6 +3,8 @@
 //! Exit statuses: 0 well, 1 failed, 64 asked for something that cannot be (`EX_USAGE`,
 //! `sysexits(3)`).
 
+mod ps;
+mod rmpeer;
 mod run;
 mod status;
 
@@ -28,6 +30,10 @@ enum Verb {
     Run(Box<run::Args>),
     /// Show this node, its peers and its addresses
     Status(status::Args),
+    /// List the containers of this node and their addresses
+    Ps(ps::Args),
+    /// Take over the addresses of a node that is gone for good
+    Rmpeer(rmpeer::Args),
     /// Try it on this machine: nodes, pods and traffic between them, in network namespaces
     Lab(crate::lab::Args),
 }
@@ -49,6 +55,8 @@ pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.verb {
         Verb::Run(args) => run::run(*args),
         Verb::Status(args) => status::run(&args),
+        Verb::Ps(args) => ps::run(&args),
+        Verb::Rmpeer(args) => rmpeer::run(&args),
         Verb::Lab(args) => crate::lab::run(&args).unwrap_or_else(|error| {
             complain(format_args!("{error:#}"));
             ExitCode::FAILURE

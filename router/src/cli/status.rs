@@ -20,9 +20,19 @@ pub(super) struct Args {
     #[arg(long, env = "WEFT_SOCKET", value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
     socket: PathBuf,
 
+    /// Only this part
+    #[arg(value_enum)]
+    part: Option<Part>,
+
     /// How to print it
     #[arg(long, short, value_enum, default_value_t = Format::Text)]
     output: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The address plan: ranges, owners, what is used, free, quarantined and waited for
+    Ipam,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -42,13 +52,14 @@ pub(super) fn run(args: &Args) -> ExitCode {
         }
     };
     match args.output {
+        Format::Text if args.part == Some(Part::Ipam) => print!("{}", plan(&status.ipam)),
         Format::Text => {
             let now = SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default();
             print!("{}", text(&status, now.as_secs()));
         }
-        Format::Json => match serde_json::to_string_pretty(&status) {
+        Format::Json => match json(&status, args.part) {
             Ok(json) => println!("{json}"),
             Err(error) => {
                 complain(format_args!(
@@ -59,6 +70,70 @@ pub(super) fn run(args: &Args) -> ExitCode {
         },
     }
     ExitCode::SUCCESS
+}
+
+fn json(status: &Status, part: Option<Part>) -> serde_json::Result<String> {
+    match part {
+        Some(Part::Ipam) => serde_json::to_string_pretty(&status.ipam),
+        None => serde_json::to_string_pretty(status),
+    }
+}
+
+/// The address plan for people.
+fn plan(ipam: &IpamStatus) -> String {
+    let mut out = String::new();
+    // Writing to a text does not fail.
+    let _ = write_plan(&mut out, ipam);
+    out
+}
+
+fn write_plan(out: &mut String, ipam: &IpamStatus) -> fmt::Result {
+    write_pool(out, ipam)?;
+    if ipam.pending > 0 {
+        writeln!(out, "           {} requests wait", ipam.pending)?;
+    }
+    if ipam.unconfirmed > 0 {
+        writeln!(
+            out,
+            "           {} taken over, waiting for {}",
+            ipam.unconfirmed,
+            join(&ipam.waiting)
+        )?;
+    }
+    writeln!(out, "owners")?;
+    for peer in &ipam.peers {
+        let free = peer
+            .free
+            .map_or_else(|| "?".to_owned(), |free| free.to_string());
+        let state = match (peer.gone, peer.connected) {
+            (true, _) => "gone",
+            (false, true) => "connected",
+            (false, false) => "out of reach",
+        };
+        writeln!(
+            out,
+            "           {:<20} {:>10} owned {free:>10} free  {state}",
+            peer.name, peer.owned
+        )?;
+    }
+    for blocked in &ipam.blocked {
+        writeln!(
+            out,
+            "quarantine {} held by containers of {}",
+            blocked.range, blocked.node
+        )?;
+    }
+    for held in &ipam.estranged {
+        writeln!(
+            out,
+            "quarantine {} held by {}, owned by another node",
+            held.address, held.holder
+        )?;
+    }
+    for condition in &ipam.conditions {
+        writeln!(out, "condition  {}: {}", condition.name, condition.message)?;
+    }
+    Ok(())
 }
 
 /// The status for people. `now` is in seconds since 1970-01-01 UTC.

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::io::ipam_service::CHANNEL;
 use crate::io::mesh_driver::MeshEvent;
 use crate::node::Node;
 use crate::settings::Endpoint;
@@ -49,16 +50,26 @@ async fn follow_mesh(node: Arc<Node>, mut inbox: mpsc::Receiver<MeshEvent>) -> &
         match timeout(TURN, inbox.recv()).await {
             Err(_) => {}
             Ok(None) => return "the mesh",
-            Ok(Some(event)) => take(&node, event),
+            Ok(Some(event)) => take(&node, event).await,
         }
     }
 }
 
-fn take(node: &Node, event: MeshEvent) {
+async fn take(node: &Node, event: MeshEvent) {
     match event {
-        MeshEvent::Link(change) => take_link(node, change),
-        // Nobody gossips yet: the pool's ranges are fixed by the seeds.
-        MeshEvent::Connected { .. } => {}
+        MeshEvent::Link(change) => {
+            if let LinkChange::Down { name, .. } | LinkChange::Left { name, .. } = &change {
+                node.ipam().disconnected(name.clone()).await;
+            }
+            take_link(node, change);
+        }
+        MeshEvent::Connected { id, name } => node.ipam().connected(id, name).await,
+        MeshEvent::Gossip {
+            from,
+            name,
+            channel: CHANNEL,
+            payload,
+        } => node.ipam().gossip(from, name, payload).await,
         MeshEvent::Gossip { name, channel, .. } => {
             tracing::debug!(peer = %name, channel, "gossip for nobody here");
         }

@@ -14,7 +14,9 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use control::{ApiError, AttachRequest, AttachmentRef, DetachRequest, GcRequest, path};
+use control::{
+    ApiError, AttachRequest, AttachmentRef, DetachRequest, GcRequest, RemoveRequest, path,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -38,6 +40,7 @@ pub fn router<S: ControlService>(service: Arc<S>, own_uid: u32) -> Router {
         .route(path::ATTACHMENT, get(attachment::<S>))
         .route(path::GC, post(gc::<S>))
         .route(path::STATUS, get(status::<S>))
+        .route(path::REMOVE, post(remove::<S>))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
@@ -85,6 +88,13 @@ async fn gc<S: ControlService>(
     Body(request): Body<GcRequest>,
 ) -> Result<Response, Refusal> {
     answer(&service.gc(request).await?)
+}
+
+async fn remove<S: ControlService>(
+    State(service): State<Arc<S>>,
+    Body(request): Body<RemoveRequest>,
+) -> Result<Response, Refusal> {
+    answer(&service.remove(request).await?)
 }
 
 async fn status<S: ControlService>(State(service): State<Arc<S>>) -> Result<Response, Refusal> {

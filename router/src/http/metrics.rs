@@ -236,6 +236,44 @@ fn about_pool(registry: &mut Registry, status: &Status) {
         "Addresses of this node's part of the range",
         addresses,
     );
+    let plan = Family::<StateLabels, Gauge>::default();
+    let unreachable: u64 = ipam
+        .peers
+        .iter()
+        .filter(|peer| !peer.connected)
+        .map(|peer| peer.owned)
+        .fold(0, u64::saturating_add);
+    let blocked = ipam.blocked.len() as u64;
+    for (state, count) in [
+        ("unconfirmed", ipam.unconfirmed),
+        ("blocked_ranges", blocked),
+        ("estranged", ipam.estranged.len() as u64),
+        ("unreachable", unreachable),
+    ] {
+        plan.get_or_create(&StateLabels { state })
+            .set(signed(count));
+    }
+    registry.register(
+        "ipam_plan",
+        "Addresses that cannot be handed out as usual, and those of nodes out of reach",
+        plan,
+    );
+    let pending = gauge(ipam.pending);
+    registry.register("ipam_pending", "Requests that wait for an address", pending);
+    for (name, help, value) in [
+        (
+            "ipam_gossip_messages",
+            "Messages sent about addresses",
+            ipam.gossip_messages,
+        ),
+        (
+            "ipam_gossip_bytes",
+            "Bytes sent about addresses",
+            ipam.gossip_bytes,
+        ),
+    ] {
+        registry.register(name, help, gauge(value));
+    }
     let ready = gauge(ipam.ready.into());
     registry.register(
         "ipam_ready",

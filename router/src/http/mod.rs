@@ -14,7 +14,7 @@ use std::future::Future;
 
 use control::{
     ApiError, AttachRequest, Attachment, AttachmentRef, Collected, DetachRequest, Detached,
-    GcRequest, Status,
+    GcRequest, RemoveRequest, Removed, Status,
 };
 
 /// What the control interface asks of the node.
@@ -39,6 +39,12 @@ pub trait ControlService: Send + Sync + 'static {
 
     /// Takes back what no listed interface holds.
     fn gc(&self, request: GcRequest) -> impl Future<Output = Result<Collected, ApiError>> + Send;
+
+    /// Takes over what a node that is gone for good owns.
+    fn remove(
+        &self,
+        request: RemoveRequest,
+    ) -> impl Future<Output = Result<Removed, ApiError>> + Send;
 
     /// What the node knows about itself.
     fn status(&self) -> impl Future<Output = Result<Status, ApiError>> + Send;

@@ -3,7 +3,9 @@
 //! One thread owns the allocator and its store. Requests queue up for it; it takes all that are
 //! there, works on them in memory, writes what changed with one sync, and only then answers. So
 //! an address that was answered survives a crash, and a hundred pods that start together cost one
-//! sync. Nothing here waits for the network.
+//! sync. An address out of own space waits for nobody. When there is none, the agent asks other
+//! nodes, and the request waits in the thread until its deadline; what the agent says to others
+//! leaves after the sync, too.
 
 mod engine;
 mod error;
@@ -12,18 +14,32 @@ mod tests;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use control::IpamStatus;
+use control::{IpamStatus, Removed};
 use ipam::AllocationKey;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
-use wire::PeerName;
+use wire::{PeerId, PeerName};
 
 use self::engine::Engine;
 pub use self::error::IpamError;
 pub use crate::io::ipam_store::StoreError;
+use crate::io::mesh_driver::MeshHandle;
+
+/// The mesh's channel for what agents say.
+pub const CHANNEL: u8 = 1;
+
+/// Messages to other nodes that may wait. What is beyond is dropped, and repaired by digest.
+const OUTBOX: usize = 4096;
+
+/// Between looks at the clock: what the agent repeats, it repeats each second.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How much longer than its deadline a caller waits for the answer that says why.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Requests that may wait. Callers beyond it wait to put theirs in, each to its own deadline.
 const QUEUE: usize = 1024;
@@ -42,6 +58,8 @@ pub enum IpamInit {
     Undecided,
     /// Among these nodes, which all nodes name alike.
     Seed(Vec<PeerName>),
+    /// Among those that agree, this many being asked.
+    Consensus(u32),
 }
 
 /// What the address pool needs to know.
@@ -57,6 +75,8 @@ pub struct IpamOptions {
     pub state_dir: PathBuf,
     /// How long a released address rests.
     pub hold_down: Duration,
+    /// Whether other nodes are named to connect to.
+    pub expects_peers: bool,
 }
 
 /// Opens the store and starts the thread.
@@ -66,7 +86,8 @@ pub struct IpamOptions {
 /// process, damaged, not accessible. A store of another node or range is no error: it is served,
 /// and nothing new is handed out (see [`IpamError::OtherRange`], [`IpamError::OtherNode`]).
 pub fn start(options: IpamOptions) -> anyhow::Result<IpamHandle> {
-    let mut engine = Engine::open(options).context("cannot start the address pool")?;
+    let (outbox, outgoing) = mpsc::channel(OUTBOX);
+    let mut engine = Engine::open(options, outbox).context("cannot start the address pool")?;
     let (requests, mut queue) = mpsc::channel::<Request>(QUEUE);
     std::thread::Builder::new()
         .name("ipam".to_owned())
@@ -82,13 +103,40 @@ pub fn start(options: IpamOptions) -> anyhow::Result<IpamHandle> {
             }
         })
         .context("cannot start the thread of the address pool")?;
-    Ok(IpamHandle { requests })
+    let clock = requests.downgrade();
+    std::thread::Builder::new()
+        .name("ipam-clock".to_owned())
+        .spawn(move || {
+            loop {
+                std::thread::park_timeout(TICK);
+                let Some(requests) = clock.upgrade() else {
+                    return;
+                };
+                // A full queue is looked at anyway; a closed one needs no clock.
+                if let Err(mpsc::error::TrySendError::Closed(_)) = requests.try_send(Request::Tick)
+                {
+                    return;
+                }
+            }
+        })
+        .context("cannot start the clock of the address pool")?;
+    let outgoing = Arc::new(Mutex::new(Some(outgoing)));
+    Ok(IpamHandle { requests, outgoing })
+}
+
+/// A message for the mesh.
+#[derive(Debug)]
+struct Letter {
+    to: Option<PeerId>,
+    payload: Vec<u8>,
 }
 
 /// The way to the address pool. When the last handle is dropped, the pool ends.
 #[derive(Debug, Clone)]
 pub struct IpamHandle {
     requests: mpsc::Sender<Request>,
+    /// Until the mesh is there to take them.
+    outgoing: Arc<Mutex<Option<mpsc::Receiver<Letter>>>>,
 }
 
 impl IpamHandle {
@@ -106,13 +154,18 @@ impl IpamHandle {
         address: Option<IpAddr>,
         deadline: Duration,
     ) -> Result<IpNet, IpamError> {
-        self.ask(deadline, |reply| Request::Allocate {
+        let until = Instant::now() + deadline;
+        let asked = self.ask(deadline + GRACE, |reply| Request::Allocate {
             key,
             subnet,
             address,
+            until,
             reply,
-        })
-        .await?
+        });
+        match asked.await {
+            Err(IpamError::Deadline { .. }) => Err(IpamError::Deadline { deadline }),
+            answered => answered?,
+        }
     }
 
     /// Everything that `key` has goes out of use, and is returned; nothing for an unknown key.
@@ -139,6 +192,55 @@ impl IpamHandle {
     /// The pool does not answer within 10 s, or has ended.
     pub async fn status(&self) -> Result<IpamStatus, IpamError> {
         self.ask(PATIENCE, |reply| Request::Status { reply }).await
+    }
+
+    /// Sends what there is to say to other nodes over this mesh from now on.
+    pub fn carry(&self, mesh: MeshHandle) {
+        let taken = self
+            .outgoing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(mut outgoing) = taken {
+            tokio::spawn(async move {
+                while let Some(Letter { to, payload }) = outgoing.recv().await {
+                    if let Err(error) = mesh.gossip(to, CHANNEL, payload).await {
+                        tracing::error!(%error, "the address plan was not told on");
+                    }
+                }
+            });
+        }
+    }
+
+    /// Another node can be talked to.
+    pub async fn connected(&self, id: PeerId, name: PeerName) {
+        self.tell(Some((name.clone(), id)), ipam::Input::Connected(name))
+            .await;
+    }
+
+    /// Another node cannot be talked to.
+    pub async fn disconnected(&self, name: PeerName) {
+        self.tell(None, ipam::Input::Disconnected(name)).await;
+    }
+
+    /// Another node has said something.
+    pub async fn gossip(&self, id: PeerId, from: PeerName, payload: Vec<u8>) {
+        let of = Some((from.clone(), id));
+        self.tell(of, ipam::Input::Gossip { from, payload }).await;
+    }
+
+    async fn tell(&self, of: Option<(PeerName, PeerId)>, input: ipam::Input) {
+        // A pool that has ended needs to hear nothing.
+        let _ = self.requests.send(Request::Mesh { of, input }).await;
+    }
+
+    /// A node is gone for good: this one takes over what it owns.
+    ///
+    /// # Errors
+    /// It is connected or not known, or the store fails.
+    pub async fn remove(&self, name: PeerName) -> Result<Removed, IpamError> {
+        self.ask(PATIENCE, |reply| Request::Remove { name, reply })
+            .await?
     }
 
     /// Ends the pool and closes its file, whatever handles there still are. Requests behind this
@@ -175,6 +277,8 @@ enum Request {
         key: AllocationKey,
         subnet: Option<IpNet>,
         address: Option<IpAddr>,
+        /// When the caller wants to know at the latest.
+        until: Instant,
         reply: oneshot::Sender<Result<IpNet, IpamError>>,
     },
     Release {
@@ -185,6 +289,16 @@ enum Request {
         key: AllocationKey,
         reply: oneshot::Sender<Option<IpNet>>,
     },
+    Remove {
+        name: PeerName,
+        reply: oneshot::Sender<Result<Removed, IpamError>>,
+    },
+    Mesh {
+        /// Whose name goes with which identity.
+        of: Option<(PeerName, PeerId)>,
+        input: ipam::Input,
+    },
+    Tick,
     Status {
         reply: oneshot::Sender<IpamStatus>,
     },

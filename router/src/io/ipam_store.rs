@@ -33,7 +33,8 @@ const FORMAT: u32 = 1;
 /// disk, a usual node's few hundred far less than 1 MB.
 const CACHE: usize = 4 << 20;
 
-/// `format` (u32, big-endian), `node`, `range` (both text), `ring` ([`Ring::encode`]).
+/// `format` (u32, big-endian), `node`, `range` (both text), `ring` ([`Ring::encode`]),
+/// `agent` ([`ipam::Agent::state`]).
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// Family (4 or 6) and address to container id, interface name, prefix length.
@@ -49,6 +50,8 @@ pub(super) struct Stored {
     pub(super) node: PeerName,
     /// The ring, which names its range.
     pub(super) ring: Ring,
+    /// What the agent keeps beside it; empty in a new file.
+    pub(super) agent: Vec<u8>,
     /// Addresses in use, in their order.
     pub(super) allocations: Vec<Allocation>,
     /// Addresses held down, and when they may be used again, in milliseconds since 1970-01-01 UTC.
@@ -72,8 +75,8 @@ pub(super) enum Write {
         /// Which address.
         address: IpAddr,
     },
-    /// The ring changed.
-    Ring(Ring),
+    /// The ring changed, or what the agent keeps beside it.
+    Ring(Ring, Vec<u8>),
 }
 
 /// An open store. The file is locked until it is dropped.
@@ -186,6 +189,7 @@ fn write_empty(database: &Database, node: &PeerName, range: Universe) -> Result<
         meta.insert("node", node.as_str().as_bytes())?;
         meta.insert("range", range.to_string().as_bytes())?;
         meta.insert("ring", Ring::undecided(range).encode().as_slice())?;
+        meta.insert("agent", [].as_slice())?;
     }
     transaction.commit()?;
     Ok(())
@@ -214,9 +218,10 @@ fn write(database: &Database, writes: &[Write]) -> Result<(), Refusal> {
                 Write::Reusable { address } => {
                     released.remove(cell(*address))?;
                 }
-                Write::Ring(ring) => {
+                Write::Ring(ring, agent) => {
                     let mut meta = transaction.open_table(META)?;
                     meta.insert("ring", ring.encode().as_slice())?;
+                    meta.insert("agent", agent.as_slice())?;
                 }
             }
         }
@@ -254,6 +259,7 @@ fn read(database: &Database) -> Result<Stored, Refusal> {
             "its range is {range}, its ring's {theirs}"
         )));
     }
+    let agent = field("agent")?;
     let mut allocations = Vec::new();
     for entry in transaction.open_table(USED)?.iter()? {
         let (at, value) = entry?;
@@ -270,6 +276,7 @@ fn read(database: &Database) -> Result<Stored, Refusal> {
     Ok(Stored {
         node,
         ring,
+        agent,
         allocations,
         released,
     })

@@ -362,9 +362,11 @@ impl World {
             .arg(&node.socket)
             .arg("--state-dir")
             .arg(&node.state_dir);
-        command
-            .arg("--ipam-init")
-            .arg(format!("seed={}", seeds.join(",")));
+        if !options.router_args.iter().any(|arg| arg == "--ipam-init") {
+            command
+                .arg("--ipam-init")
+                .arg(format!("seed={}", seeds.join(",")));
+        }
         if node.number != first.number {
             command.arg("--peer").arg(first.address.to_string());
         }

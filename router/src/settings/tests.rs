@@ -79,6 +79,12 @@ fn defaults() {
 }
 
 #[test]
+fn a_number_of_electors_is_no_list_of_seeds() {
+    let settings = settings(&["--ipam-init", "consensus=3"], "").unwrap();
+    assert_eq!((settings.consensus, settings.seeds.len()), (Some(3), 0));
+}
+
+#[test]
 fn flag_beats_file_and_file_beats_default() {
     let file = "mtu = 1400\nvni = 7\npeer = [\"a\", \"b:1\"]\nno_discovery = true";
     let settings = settings(&["--mtu", "9000", "--peer", "c,d", "--peer=[::1]:9"], file).unwrap();
@@ -204,6 +210,8 @@ fn values_that_cannot_be() {
         ("--range", "127.0.0.0/8", "unicast"),
         ("--ipam-init", "a,b", "seed="),
         ("--ipam-init", "seed=", "node name"),
+        ("--ipam-init", "consensus=0", "consensus=3"),
+        ("--ipam-init", "consensus=many", "consensus=3"),
         ("--ipam-init", "seed=a,b,a", "listed twice"),
         ("--ipam-hold-down", "0s", "1s to 7days"),
         ("--mac-age", "long", "1s to 7days"),

@@ -53,6 +53,8 @@ pub struct Settings {
     pub range: IpNet,
     /// Nodes among which the range is first split; empty: not decided here.
     pub seeds: Vec<PeerName>,
+    /// How many nodes agree on the first split; none: not to be agreed upon.
+    pub consensus: Option<u32>,
     /// How long a released address rests.
     pub ipam_hold_down: Duration,
     /// The pods' MTU; none: found out.
@@ -107,6 +109,9 @@ impl Settings {
         } else {
             format!("seed={}", seeds.join(","))
         };
+        let init = self
+            .consensus
+            .map_or(init, |count| format!("consensus={count}"));
         line("ipam_init", text(&init));
         line(
             "ipam_hold_down",
@@ -143,6 +148,12 @@ pub(super) fn validate(
         default_metrics,
         metrics,
     );
+    let (seeds, consensus) = v.read(
+        "ipam_init",
+        &options.ipam_init,
+        (Vec::new(), None),
+        ipam_init,
+    );
     let settings = Settings {
         name: v.name(&options.name, host_name),
         state_dir: v.read(
@@ -167,7 +178,8 @@ pub(super) fn validate(
         listen: v.read("listen", &options.listen, None, listen),
         metrics_address,
         range: v.read("range", &options.range, default_range(), range),
-        seeds: v.read("ipam_init", &options.ipam_init, Vec::new(), ipam_init),
+        seeds,
+        consensus,
         ipam_hold_down: v.read(
             "ipam_hold_down",
             &options.ipam_hold_down,
@@ -443,9 +455,21 @@ fn range_size(range: IpNet) -> u128 {
     1u128.checked_shl(bits.into()).unwrap_or(u128::MAX)
 }
 
-fn ipam_init(text: &str) -> Result<Vec<PeerName>, String> {
+/// Seeds, or the number of nodes that agree.
+type IpamInit = (Vec<PeerName>, Option<u32>);
+
+fn ipam_init(text: &str) -> Result<IpamInit, String> {
+    if let Some(count) = text.strip_prefix("consensus=") {
+        let count = count.trim().parse().ok().filter(|count| *count > 0);
+        return match count {
+            Some(count) => Ok((Vec::new(), Some(count))),
+            None => Err("write the number of nodes that agree, as in consensus=3".to_owned()),
+        };
+    }
     let Some(list) = text.strip_prefix("seed=") else {
-        return Err("write seed= and the names of the first nodes, as in seed=a,b,c".to_owned());
+        return Err("write seed= and the names of the first nodes, as in seed=a,b,c, or consensus= and the number of \
+                    nodes that agree on the first split, as in consensus=3"
+            .to_owned());
     };
     let mut seeds: Vec<PeerName> = Vec::new();
     for name in list.split(',') {
@@ -455,7 +479,7 @@ fn ipam_init(text: &str) -> Result<Vec<PeerName>, String> {
         }
         seeds.push(name);
     }
-    Ok(seeds)
+    Ok((seeds, None))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -10,6 +10,7 @@ mod chained;
 mod cluster;
 mod flat;
 mod frames;
+mod ipam;
 mod peers;
 mod restart;
 mod six;

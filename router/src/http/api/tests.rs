@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use axum::extract::connect_info::MockConnectInfo;
-use control::{Attachment, Client, ClientError, Collected, Detached, ErrorCode, Status};
+use control::{Attachment, Client, ClientError, Collected, Detached, ErrorCode, Removed, Status};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
@@ -37,6 +37,13 @@ impl ControlService for Fake {
 
     async fn gc(&self, _request: GcRequest) -> Result<Collected, ApiError> {
         Ok(Collected::default())
+    }
+
+    async fn remove(&self, request: RemoveRequest) -> Result<Removed, ApiError> {
+        Ok(Removed {
+            taken: 256,
+            waiting: vec![request.name],
+        })
     }
 
     async fn status(&self) -> Result<Status, ApiError> {

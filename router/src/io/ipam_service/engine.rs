@@ -1,21 +1,28 @@
-//! The thread's side: requests in, durable changes out, answers last.
+//! The thread's side: requests and messages in, durable changes out, answers and messages last.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
-use control::{AllocationStatus, IpamStatus, OwnedRange};
-use ipam::{Allocation, AllocationKey, Allocator, Change, Ring, Seeding, Universe};
+use control::{
+    AllocationStatus, BlockedRange, Condition, EstrangedAddress, IpamPeer, IpamStatus, OwnedRange,
+    Removed,
+};
+use ipam::{
+    Agent, AgentSettings, AllocateError, Allocation, AllocationKey, Allocator, Change, Input, Ring,
+    Seeding, Universe,
+};
 use ipnet::IpNet;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use wire::{PeerId, PeerName};
 
 use super::error::chain;
-use super::{IpamError, IpamInit, IpamOptions, Request};
+use super::{IpamError, IpamInit, IpamOptions, Letter, Request};
 use crate::io::ipam_store::{Store, StoreError, Stored, Write};
 
-/// The allocator, its store, and what they are for.
+/// The agent, its store, and what they are for.
 ///
-/// Between two batches the allocator's state is what the store has. When a batch cannot be
+/// Between two batches the agent's state is what the store has. When a batch cannot be
 /// written, its changes are taken back and the store is closed; the next batch opens it again and
 /// believes what it says.
 #[derive(Debug)]
@@ -25,12 +32,31 @@ pub(super) struct Engine {
     seeding: Option<Seeding>,
     /// `now` of the allocator counts from here.
     start: Instant,
-    allocator: Allocator,
+    agent: Agent,
+    /// Callers for whom there is no address yet.
+    waiting: Vec<Waiting>,
+    /// The nodes that can be talked to, and what the mesh knows them by.
+    peers: BTreeMap<PeerName, PeerId>,
+    outbox: mpsc::Sender<Letter>,
+    sent: u64,
+    sent_bytes: u64,
+    /// What an operator should look at, by its kind, and since when in seconds since 1970.
+    notices: BTreeMap<&'static str, (String, u64)>,
     store: Option<Store>,
     /// The store's last failure; none if the last write succeeded.
     failure: Option<IpamError>,
     /// Why nothing new is handed out: the store is of another node or range.
     foreign: Option<IpamError>,
+}
+
+/// Somebody who waits for an address.
+#[derive(Debug)]
+struct Waiting {
+    key: AllocationKey,
+    subnet: Option<IpNet>,
+    address: Option<IpAddr>,
+    until: Instant,
+    reply: oneshot::Sender<Result<IpNet, IpamError>>,
 }
 
 /// An answer that waits until the batch is on the disk.
@@ -43,13 +69,17 @@ enum Answer {
         oneshot::Sender<Result<Vec<IpNet>, IpamError>>,
         Result<Vec<IpNet>, IpamError>,
     ),
+    Removed(
+        oneshot::Sender<Result<Removed, IpamError>>,
+        Result<Removed, IpamError>,
+    ),
 }
 
 impl Engine {
-    pub(super) fn open(options: IpamOptions) -> anyhow::Result<Self> {
+    pub(super) fn open(options: IpamOptions, outbox: mpsc::Sender<Letter>) -> anyhow::Result<Self> {
         let range = Universe::new(options.range)?;
         let seeding = match &options.init {
-            IpamInit::Undecided => None,
+            IpamInit::Undecided | IpamInit::Consensus(_) => None,
             IpamInit::Seed(peers) => Some(Seeding::new(peers.iter().cloned())?),
         };
         if let Some(seeding) = &seeding {
@@ -57,12 +87,20 @@ impl Engine {
             Ring::seeded(range, seeding)?;
         }
         let start = Instant::now();
+        let empty = Allocator::new(
+            options.me.clone(),
+            Ring::undecided(range),
+            options.hold_down,
+        );
+        let settings = AgentSettings::default();
         let mut engine = Self {
-            allocator: Allocator::new(
-                options.me.clone(),
-                Ring::undecided(range),
-                options.hold_down,
-            ),
+            agent: Agent::start(empty, &[], settings, Duration::ZERO)?,
+            waiting: Vec::new(),
+            peers: BTreeMap::new(),
+            outbox,
+            sent: 0,
+            sent_bytes: 0,
+            notices: BTreeMap::new(),
             options,
             range,
             seeding,
@@ -74,9 +112,11 @@ impl Engine {
         engine
             .reopen()
             .map_err(|error| anyhow::anyhow!(chain(&error)))?;
-        engine
-            .seed()
-            .context("cannot write the first division of the range")?;
+        // The life of this run, and the first division: before anybody is answered.
+        engine.settle(Vec::new());
+        if let Some(failure) = &engine.failure {
+            anyhow::bail!("cannot write the first division of the range: {failure}");
+        }
         Ok(engine)
     }
 
@@ -87,11 +127,11 @@ impl Engine {
         // Reads come after the writes of their batch, so that they never tell what is not durable.
         let mut reads = Vec::new();
         let mut close = None;
-        let writes = |r: &Request| matches!(r, Request::Allocate { .. } | Request::Release { .. });
-        let writable = if batch.iter().any(writes) {
-            self.writable()
-        } else {
+        let writes = |r: &Request| matches!(r, Request::Lookup { .. } | Request::Status { .. });
+        let writable = if batch.iter().all(writes) {
             Ok(())
+        } else {
+            self.writable()
         };
         for request in batch.drain(..) {
             match request {
@@ -101,27 +141,92 @@ impl Engine {
                     key,
                     subnet,
                     address,
+                    until,
                     reply,
-                } => {
-                    let allocated = writable
-                        .clone()
-                        .and_then(|()| self.allocate(&key, subnet, address));
-                    answers.push(Answer::Allocated(reply, allocated));
-                }
+                } => match &writable {
+                    Ok(()) => self.waiting.push(Waiting {
+                        key,
+                        subnet,
+                        address,
+                        until,
+                        reply,
+                    }),
+                    Err(error) => answers.push(Answer::Allocated(reply, Err(error.clone()))),
+                },
                 Request::Release { key, reply } => {
                     let now = self.start.elapsed();
-                    let released = writable.clone().map(|()| self.allocator.release(&key, now));
+                    let released = writable.clone().map(|()| self.agent.release(&key, now));
                     answers.push(Answer::Released(reply, released));
+                }
+                Request::Remove { name, reply } => {
+                    let removed = writable.clone().and_then(|()| self.remove(&name));
+                    answers.push(Answer::Removed(reply, removed));
+                }
+                Request::Mesh { of, input } => {
+                    self.peers.extend(of);
+                    if let Input::Disconnected(name) = &input {
+                        self.peers.remove(name);
+                    }
+                    self.hear(input, &writable);
+                }
+                Request::Tick => {
+                    self.note();
+                    let now = self.start.elapsed();
+                    if self.agent.poll_timeout() <= now {
+                        self.hear(Input::Timeout, &writable);
+                    }
                 }
                 Request::Close { reply } => close = Some(reply),
                 Request::Lookup { .. } | Request::Status { .. } => reads.push(request),
             }
         }
+        self.serve_waiting(&writable, &mut answers);
         self.settle(answers);
         for read in reads {
             self.answer(read);
         }
         close
+    }
+
+    /// What comes from others is taken only if it can be recorded; they repeat it.
+    fn hear(&mut self, input: Input, writable: &Result<(), IpamError>) {
+        if writable.is_ok() && self.foreign.is_none() {
+            self.agent.handle(input, self.start.elapsed());
+        }
+    }
+
+    fn remove(&mut self, name: &PeerName) -> Result<Removed, IpamError> {
+        if let Some(foreign) = &self.foreign {
+            return Err(foreign.clone());
+        }
+        let removed = self.agent.remove(name, self.start.elapsed())?;
+        tracing::warn!(
+            peer = %name, addresses = %removed.taken, waiting = removed.waiting.len(),
+            "a node was declared gone; its addresses are taken over"
+        );
+        Ok(Removed {
+            taken: count(removed.taken),
+            waiting: removed.waiting,
+        })
+    }
+
+    /// Gives addresses to those who wait, in their order, and the reason to those whose time is up.
+    fn serve_waiting(&mut self, writable: &Result<(), IpamError>, answers: &mut Vec<Answer>) {
+        let now = Instant::now();
+        for waiting in std::mem::take(&mut self.waiting) {
+            if waiting.reply.is_closed() {
+                continue;
+            }
+            let allocated = writable
+                .clone()
+                .and_then(|()| self.allocate(&waiting.key, waiting.subnet, waiting.address));
+            match allocated {
+                Err(IpamError::Allocate(error)) if may_change(&error) && now < waiting.until => {
+                    self.waiting.push(waiting);
+                }
+                allocated => answers.push(Answer::Allocated(waiting.reply, allocated)),
+            }
+        }
     }
 
     fn allocate(
@@ -133,25 +238,28 @@ impl Engine {
         let now = self.start.elapsed();
         match (&self.foreign, address) {
             (Some(foreign), _) => self
-                .allocator
+                .agent
+                .allocator()
                 .lookup_in(key, subnet)
                 .ok_or_else(|| foreign.clone()),
-            (None, Some(address)) => Ok(self.allocator.claim(key, subnet, address, now)?),
-            (None, None) => Ok(self.allocator.allocate(key, subnet, now)?),
+            (None, Some(address)) => Ok(self.agent.claim(key, subnet, address, now)?),
+            (None, None) => Ok(self.agent.allocate(key, subnet, now)?),
         }
     }
 
     /// Makes the batch durable and sends its answers.
     fn settle(&mut self, answers: Vec<Answer>) {
-        let changes = self.allocator.drain_changes();
-        let written = self.write(&changes);
+        let changes = self.agent.drain_changes();
+        let plan = self.agent.take_unsaved() && self.foreign.is_none();
+        let written = self.write(&changes, plan);
         if let Err(error) = &written {
             tracing::error!(%error, "addresses cannot be recorded; requests are refused");
-            self.allocator.undo(&changes);
+            self.agent.undo(&changes);
             self.failure = Some(error.clone());
             // redb takes nothing more after an error until it is opened again.
             self.store = None;
         }
+        self.send(written.is_ok());
         // Whoever gave up waiting will ask again or release.
         for answer in answers {
             match answer {
@@ -161,21 +269,62 @@ impl Engine {
                 Answer::Released(reply, released) => {
                     let _ = reply.send(written.clone().and(released));
                 }
+                Answer::Removed(reply, removed) => {
+                    let _ = reply.send(written.clone().and(removed));
+                }
             }
         }
     }
 
-    fn write(&mut self, changes: &[Change]) -> Result<(), IpamError> {
+    /// Hands over what the agent wants to say; what is not on the disk is not said.
+    fn send(&mut self, durable: bool) {
+        while let Some(message) = self.agent.poll_output() {
+            let to = match &message.to {
+                None => None,
+                Some(name) => match self.peers.get(name) {
+                    Some(id) => Some(*id),
+                    None => continue,
+                },
+            };
+            if !durable || self.foreign.is_some() {
+                continue;
+            }
+            let bytes = message.payload.len() as u64;
+            let payload = message.payload;
+            // A full outbox loses it, as a broken connection does.
+            if self.outbox.try_send(Letter { to, payload }).is_ok() {
+                self.sent += 1;
+                self.sent_bytes += bytes;
+            }
+        }
+    }
+
+    /// Tells the log what is new to look at, and remembers since when.
+    fn note(&mut self) {
+        let mut notices = BTreeMap::new();
+        for notice in self.agent.view().notices {
+            let since = match self.notices.get(notice.kind) {
+                Some((_, since)) => *since,
+                None => {
+                    tracing::warn!(condition = notice.kind, "{}", notice.message);
+                    unix_ms() / 1000
+                }
+            };
+            notices.insert(notice.kind, (notice.message, since));
+        }
+        self.notices = notices;
+    }
+
+    fn write(&mut self, changes: &[Change], plan: bool) -> Result<(), IpamError> {
         // Ends of hold-downs alone are not worth a sync; they are found when the store is read.
-        if changes
-            .iter()
-            .all(|change| matches!(change, Change::Reusable { .. }))
-        {
+        let slight = |change: &Change| matches!(change, Change::Reusable { .. });
+        if !plan && changes.iter().all(slight) {
             return Ok(());
         }
         let (now, unix_ms) = (self.start.elapsed(), unix_ms());
+        let plan = plan.then(|| Write::Ring(self.agent.ring().clone(), self.agent.state()));
+        let changes = changes.iter();
         let writes: Vec<Write> = changes
-            .iter()
             .map(|change| match change {
                 Change::Allocated { allocation, .. } => Write::Used(allocation.clone()),
                 Change::Released {
@@ -191,6 +340,7 @@ impl Engine {
                 }
                 Change::Reusable { address } => Write::Reusable { address: *address },
             })
+            .chain(plan)
             .collect();
         match &self.store {
             Some(store) => Ok(store.commit(&writes)?),
@@ -203,10 +353,7 @@ impl Engine {
         if self.store.is_some() {
             return Ok(());
         }
-        let reopened = self
-            .reopen()
-            .map_err(IpamError::from)
-            .and_then(|()| self.seed());
+        let reopened = self.reopen().map_err(IpamError::from);
         match &reopened {
             Ok(()) => tracing::info!("the record of addresses is open again"),
             Err(error) => {
@@ -223,6 +370,7 @@ impl Engine {
         let Stored {
             mut node,
             mut ring,
+            mut agent,
             mut allocations,
             mut released,
         } = stored;
@@ -240,6 +388,7 @@ impl Engine {
             store.reset(&self.options.me, self.range)?;
             node = self.options.me.clone();
             ring = Ring::undecided(self.range);
+            agent.clear();
             allocations.clear();
             released.clear();
         }
@@ -268,39 +417,40 @@ impl Engine {
             let rest = Duration::from_millis(reusable_unix_ms.saturating_sub(unix_ms));
             (address, now + rest.min(hold_down))
         });
-        self.allocator =
-            Allocator::restore(node, ring, hold_down, allocations, released).map_err(|error| {
-                StoreError::Damaged {
-                    path: store.path().to_owned(),
-                    detail: error.to_string(),
-                }
-            })?;
-        self.store = Some(store);
-        self.failure = None;
-        Ok(())
-    }
-
-    /// Divides a range that nobody has divided, if the settings say how.
-    fn seed(&mut self) -> Result<(), IpamError> {
-        let (Some(seeding), Some(store), None) = (&self.seeding, &self.store, &self.foreign) else {
-            return Ok(());
+        let damaged = |detail: String| StoreError::Damaged {
+            path: store.path().to_owned(),
+            detail,
         };
-        if self.allocator.ring().is_undecided()
-            && let Ok(ring) = Ring::seeded(self.range, seeding)
-        {
-            store.commit(&[Write::Ring(ring.clone())])?;
-            tracing::info!(range = %self.range, seeds = %seeding, "the range is divided");
-            self.allocator.set_ring(ring);
-        } else if let Some(note) = self.other_seeding() {
+        let allocator = Allocator::restore(node, ring, hold_down, allocations, released)
+            .map_err(|error| damaged(error.to_string()))?;
+        let settings = match &self.foreign {
+            Some(_) => AgentSettings::default(),
+            None => AgentSettings {
+                seeding: self.seeding.clone(),
+                consensus: match self.options.init {
+                    IpamInit::Consensus(count) => Some(count),
+                    IpamInit::Undecided | IpamInit::Seed(_) => None,
+                },
+                expects_peers: self.options.expects_peers,
+            },
+        };
+        self.agent = Agent::start(allocator, &agent, settings, now)
+            .map_err(|error| damaged(error.to_string()))?;
+        for name in self.peers.keys() {
+            self.agent.handle(Input::Connected(name.clone()), now);
+        }
+        if let Some(note) = self.other_seeding() {
             tracing::warn!("{note}");
         }
+        self.store = Some(store);
+        self.failure = None;
         Ok(())
     }
 
     /// The ring was divided among others than the settings name now.
     fn other_seeding(&self) -> Option<String> {
         let named = self.seeding.as_ref()?;
-        let used = self.allocator.ring().seedings();
+        let used = self.agent.ring().seedings();
         if used.is_empty() || used.contains(named) {
             return None;
         }
@@ -315,25 +465,32 @@ impl Engine {
         // Whoever gave up waiting does not miss the answer.
         match read {
             Request::Lookup { key, reply } => {
-                let _ = reply.send(self.allocator.lookup(&key).first().copied());
+                let _ = reply.send(self.agent.allocator().lookup(&key).first().copied());
             }
             Request::Status { reply } => {
                 let _ = reply.send(self.status());
             }
-            Request::Allocate { .. } | Request::Release { .. } | Request::Close { .. } => {}
+            Request::Allocate { .. }
+            | Request::Release { .. }
+            | Request::Remove { .. }
+            | Request::Mesh { .. }
+            | Request::Tick
+            | Request::Close { .. } => {}
         }
     }
 
     fn status(&self) -> IpamStatus {
-        let ring = self.allocator.ring();
+        let allocator = self.agent.allocator();
+        let ring = self.agent.ring();
         let family = ring.universe().family();
-        let owned = ring.owned_by(self.allocator.me());
-        let usage = self.allocator.usage();
+        let owned = ring.owned_by(self.agent.me());
+        let usage = allocator.usage();
+        let view = self.agent.view();
         let unable = self
             .foreign
             .clone()
             .or_else(|| self.failure.clone())
-            .or_else(|| self.allocator.available().err().map(IpamError::from));
+            .or_else(|| self.agent.available().err().map(IpamError::from));
         let seeds = ring
             .seedings()
             .first()
@@ -359,8 +516,7 @@ impl Engine {
             used: count(usage.used),
             // Those at rest are handed out when no other is left.
             free: count(usage.free.saturating_add(usage.cooling)),
-            allocations: self
-                .allocator
+            allocations: allocator
                 .allocations()
                 .map(|(key, address)| AllocationStatus {
                     container_id: key.container_id().to_owned(),
@@ -368,8 +524,63 @@ impl Engine {
                     address,
                 })
                 .collect(),
+            peers: view
+                .peers
+                .into_iter()
+                .map(|peer| IpamPeer {
+                    name: peer.name,
+                    owned: count(peer.owned),
+                    free: peer.free,
+                    connected: peer.connected,
+                    gone: peer.gone,
+                })
+                .collect(),
+            unconfirmed: count(view.unconfirmed.iter().map(ipam::Range::size).sum()),
+            waiting: view.waiting,
+            blocked: view
+                .blocked
+                .into_iter()
+                .map(|(range, node)| BlockedRange {
+                    range: range.text(family),
+                    node,
+                })
+                .collect(),
+            estranged: view
+                .estranged
+                .into_iter()
+                .map(|(at, holder)| EstrangedAddress {
+                    address: family.address(at),
+                    holder,
+                })
+                .collect(),
+            pending: self.waiting.len() as u64,
+            gossip_messages: self.sent,
+            gossip_bytes: self.sent_bytes,
+            conditions: self
+                .notices
+                .iter()
+                .map(|(kind, (message, since))| Condition {
+                    name: (*kind).to_owned(),
+                    message: message.clone(),
+                    since: *since,
+                })
+                .collect(),
         }
     }
+}
+
+/// Whether a refusal can be over when others have answered, or a container has gone.
+fn may_change(error: &AllocateError) -> bool {
+    matches!(
+        error,
+        AllocateError::Undecided { .. }
+            | AllocateError::Undivided { .. }
+            | AllocateError::NotAdmitted { .. }
+            | AllocateError::Unconfirmed { .. }
+            | AllocateError::NothingOwned { .. }
+            | AllocateError::SubnetOfPeers { .. }
+            | AllocateError::Full { .. }
+    )
 }
 
 /// A number for people: 2^64 - 1 stands for more, as an IPv6 range has.

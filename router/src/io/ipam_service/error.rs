@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control::ApiError;
-use ipam::{AllocateError, Universe};
+use ipam::{AllocateError, RemoveError, Universe};
 use wire::PeerName;
 
 use crate::io::ipam_store::StoreError;
@@ -39,6 +39,9 @@ pub enum IpamError {
         /// Addresses in use.
         used: usize,
     },
+    /// A node cannot be removed.
+    #[error(transparent)]
+    Remove(#[from] RemoveError),
     /// What was asked for could not be made durable.
     #[error("the record of addresses in use cannot be written: {}", chain(.0.as_ref()))]
     Store(Arc<StoreError>),
@@ -64,7 +67,7 @@ impl IpamError {
             Self::OtherNode { stored, wanted, .. } => {
                 format!("start it with --name {stored}, or give {wanted} a --state-dir of its own")
             }
-            Self::Store(_) => String::new(),
+            Self::Store(_) | Self::Remove(_) => String::new(),
             Self::Deadline { .. } => "try again; if this stays, look at the disk".to_owned(),
             Self::Stopped => "start the router again".to_owned(),
         }
@@ -82,7 +85,10 @@ impl From<IpamError> for ApiError {
         let (message, remedy) = (error.to_string(), error.remedy());
         match error {
             IpamError::Allocate(error) => match error {
-                AllocateError::Undecided { .. } => Self::not_ready(message, remedy),
+                AllocateError::Undecided { .. }
+                | AllocateError::Undivided { .. }
+                | AllocateError::NotAdmitted { .. }
+                | AllocateError::Unconfirmed { .. } => Self::not_ready(message, remedy),
                 AllocateError::NothingOwned { .. }
                 | AllocateError::SubnetOfPeers { .. }
                 | AllocateError::Full { .. } => Self::no_space(message, remedy),
@@ -93,11 +99,14 @@ impl From<IpamError> for ApiError {
                 | AllocateError::AddressReserved { .. } => Self::bad_request(message, remedy),
                 AllocateError::AddressOfPeer { .. }
                 | AllocateError::AddressInUse { .. }
+                | AllocateError::AddressWithheld { .. }
                 | AllocateError::HoldsAnother { .. } => Self::conflict(message, remedy),
             },
             IpamError::OtherRange { .. } | IpamError::OtherNode { .. } | IpamError::Stopped => {
                 Self::not_ready(message, remedy)
             }
+            IpamError::Remove(RemoveError::Unknown { .. }) => Self::not_found(message, remedy),
+            IpamError::Remove(_) => Self::conflict(message, remedy),
             IpamError::Store(_) => Self::internal(message, remedy),
             IpamError::Deadline { .. } => Self::deadline(message, remedy),
         }

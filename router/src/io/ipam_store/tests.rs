@@ -47,6 +47,7 @@ fn expected<'a>(batches: impl IntoIterator<Item = &'a Vec<Write>>) -> Stored {
     let mut state = Stored {
         node: name("a"),
         ring: Ring::undecided(range()),
+        agent: Vec::new(),
         allocations: Vec::new(),
         released: Vec::new(),
     };
@@ -68,7 +69,9 @@ fn expected<'a>(batches: impl IntoIterator<Item = &'a Vec<Write>>) -> Stored {
             Write::Reusable { address } => {
                 released.remove(address);
             }
-            Write::Ring(ring) => state.ring = ring.clone(),
+            Write::Ring(ring, agent) => {
+                (state.ring, state.agent) = (ring.clone(), agent.clone());
+            }
         }
     }
     state.allocations = used.into_values().collect();
@@ -81,7 +84,7 @@ fn any_batches() -> impl Strategy<Value = Vec<Vec<Write>>> {
         4 => (0u8..20, 0u32..9).prop_map(|(host, container)| used(host, container)),
         3 => (0u8..20, 0u64..9).prop_map(|(host, at)| released(host, at)),
         1 => (0u8..20).prop_map(|host| Write::Reusable { address: [10, 32, 0, host].into() }),
-        1 => Just(Write::Ring(ring())),
+        1 => Just(Write::Ring(ring(), vec![7])),
     ];
     prop::collection::vec(prop::collection::vec(write, 1..6), 1..6)
 }
@@ -136,7 +139,7 @@ fn reset_starts_over() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path()).unwrap();
     store
-        .commit(&[used(1, 1), released(2, 9), Write::Ring(ring())])
+        .commit(&[used(1, 1), released(2, 9), Write::Ring(ring(), vec![7])])
         .unwrap();
     let other = Universe::new("10.64.0.0/16".parse().unwrap()).unwrap();
     store.reset(&name("z"), other).unwrap();
@@ -230,7 +233,7 @@ fn what_is_no_store_is_refused_and_kept() {
 /// A file with some history: tables with more than one page, pages freed and used again.
 fn busy_file(dir: &Path) -> Stored {
     let (store, _) = open(dir).unwrap();
-    store.commit(&[Write::Ring(ring())]).unwrap();
+    store.commit(&[Write::Ring(ring(), vec![7])]).unwrap();
     for i in 0..40u8 {
         let batch: Vec<Write> = (0..6).map(|j| used(i * 6 + j, u32::from(i))).collect();
         store.commit(&batch).unwrap();
@@ -416,7 +419,7 @@ fn a_crash_at_any_operation_loses_nothing_acknowledged() {
                 used(i, i.into()),
                 released(i / 2, 5),
                 used(i + 100, 7),
-                Write::Ring(ring()),
+                Write::Ring(ring(), vec![7]),
             ]
         })
         .collect();

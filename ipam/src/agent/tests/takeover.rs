@@ -1,0 +1,214 @@
+//! Nodes that go, are declared gone, and come back.
+
+use std::time::Duration;
+
+use super::world::{World, key, seeds};
+use crate::ring::tests::name;
+use crate::{AllocateError, RemoveError};
+
+const SOON: Duration = Duration::from_secs(3);
+
+fn owned(world: &World, at: &str, node: &str) -> u128 {
+    world.agent(at).ring().owned_by(&name(node)).size()
+}
+
+#[test]
+fn a_removed_nodes_space_goes_to_the_node_that_was_told() {
+    let mut world = World::of("10.0.0.0/24", &["a", "b", "c"], &["a", "b", "c"]);
+    world.crash("a");
+    world.remove("b", "a");
+    world.settle();
+    assert_eq!(owned(&world, "c", "a"), 0);
+    assert_eq!(world.agent("b").usable().size(), 64 + 128 - 1);
+    world.assert_agreed();
+    // Again, and from elsewhere.
+    let ring = world.agent("c").ring().clone();
+    world.remove("b", "a");
+    world.remove("c", "a");
+    world.settle();
+    assert_eq!(*world.agent("c").ring(), ring);
+}
+
+#[test]
+fn two_who_remove_at_once_agree() {
+    let mut world = World::of("10.0.0.0/24", &["a", "b", "c"], &["a", "b", "c"]);
+    world.crash("a");
+    world.remove("b", "a");
+    world.remove("c", "a");
+    world.settle();
+    world.pass(SOON);
+    world.assert_agreed();
+    assert_eq!(owned(&world, "b", "a"), 0);
+    let usable = world.agent("b").usable().size() + world.agent("c").usable().size();
+    assert_eq!(usable, 254);
+}
+
+#[test]
+fn refusals() {
+    let mut world = World::of("10.0.0.0/24", &["a", "b"], &["a", "b"]);
+    world.ask("a", |agent, now| {
+        let remove =
+            |agent: &mut crate::Agent, who: &str| agent.remove(&name(who), now).unwrap_err();
+        assert!(matches!(remove(agent, "a"), RemoveError::Myself { .. }));
+        assert!(matches!(remove(agent, "b"), RemoveError::Connected { .. }));
+        assert!(matches!(remove(agent, "x"), RemoveError::Unknown { .. }));
+    });
+}
+
+/// The remover waits for every living node: one may have been given space that it does not know.
+#[test]
+fn a_gift_of_the_dead_is_not_taken() {
+    let mut world = World::of("10.0.0.0/24", &["a", "b", "c"], &["a", "b"]);
+    world.cut("a", "b");
+    for i in 0..60 {
+        world
+            .allocate_within("c", &format!("pod{i}"), SOON)
+            .unwrap();
+    }
+    world.cut("b", "c");
+    for i in 60..80 {
+        world
+            .allocate_within("c", &format!("pod{i}"), SOON)
+            .unwrap();
+    }
+    let given = owned(&world, "c", "c");
+    assert!(given > owned(&world, "b", "c"), "b has not heard of all");
+    world.crash("a");
+    world.remove("b", "a");
+    world.pass(SOON);
+    let view = world.agent("b").view();
+    assert_eq!(view.waiting, [name("c")]);
+    assert!(view.notices.iter().any(|n| n.kind == "ipam_unconfirmed"));
+    world.heal("b", "c");
+    world.pass(SOON);
+    assert_eq!(owned(&world, "b", "c"), given);
+    assert!(world.agent("b").view().waiting.is_empty());
+    assert_eq!(owned(&world, "b", "a"), 0);
+    world.assert_agreed();
+}
+
+#[test]
+fn a_node_that_returns_learns_before_it_allocates() {
+    let mut world = World::of("10.0.0.0/24", &["a", "b", "c"], &["a", "b", "c"]);
+    let kept = world.allocate("a", "old").unwrap();
+    world.crash("a");
+    world.remove("b", "a");
+    world.settle();
+    world.cut("a", "b");
+    world.cut("a", "c");
+    world.restart("a");
+    let error = world.allocate("a", "new").unwrap_err();
+    assert!(
+        matches!(error, AllocateError::NotAdmitted { .. }),
+        "{error}"
+    );
+    assert_eq!(
+        world.allocate("a", "old").unwrap(),
+        kept,
+        "it keeps what it has"
+    );
+    world.heal("a", "c");
+    world.settle();
+    assert!(world.agent("a").is_admitted());
+    let view = world.agent("a").view();
+    assert_eq!(view.estranged.len(), 1);
+    assert!(view.notices.iter().any(|n| n.kind == "ipam_estranged"));
+    world.heal("a", "b");
+    world.pass(SOON);
+    // It has been given space again, and its old address is not handed out.
+    let new = world.allocate("a", "new").unwrap();
+    assert_ne!(new, kept);
+    assert_eq!(world.agent("b").view().blocked.len(), 1);
+    let at = world
+        .agent("b")
+        .allocator()
+        .universe()
+        .number(kept.addr())
+        .unwrap();
+    assert!(!world.agent("b").usable().contains(at));
+    world.ask("a", |agent, now| {
+        agent.release(&key("old"), now);
+    });
+    world.settle();
+    assert!(world.agent("b").usable().contains(at));
+    world.assert_agreed();
+}
+
+#[test]
+fn an_address_that_was_reused_meanwhile_is_named_on_both_sides() {
+    let mut world = World::of("10.0.0.0/28", &["a", "b"], &["a", "b"]);
+    let kept = world.allocate("a", "old").unwrap();
+    world.crash("a");
+    world.remove("b", "a");
+    for i in 0..14 {
+        world.allocate("b", &format!("pod{i}")).unwrap();
+    }
+    world.restart("a");
+    world.settle();
+    let notices = world.agent("b").view().notices;
+    let double = notices.iter().find(|n| n.kind == "ipam_double").unwrap();
+    let address = kept.addr().to_string();
+    assert!(double.message.contains(&address), "{}", double.message);
+    assert_eq!(world.agent("a").lookup_text("old"), Some(kept));
+}
+
+#[test]
+fn a_lost_disk_is_noticed() {
+    let mut world = World::of("10.0.0.0/24", &["a", "b", "c"], &["a", "b"]);
+    for i in 0..40 {
+        world
+            .allocate_within("c", &format!("pod{i}"), SOON)
+            .unwrap();
+    }
+    world.settle();
+    let before = owned(&world, "b", "a");
+    world.crash("a");
+    world.lose_disk("a");
+    world.restart("a");
+    world.pass(SOON);
+    assert_eq!(owned(&world, "a", "a"), before);
+    assert!(world.agent("a").is_admitted());
+    assert!(world.agent("a").ring().roster().get(&name("a")).life > 2);
+    world.assert_agreed();
+}
+
+/// A node that is cut off and declared gone while it runs gives way when it hears of it.
+#[test]
+fn declared_gone_while_running() {
+    let mut world = World::of("10.0.0.0/24", &["a", "b", "c"], &["a", "b", "c"]);
+    world.cut("a", "b");
+    world.cut("a", "c");
+    world.remove("b", "a");
+    world.settle_unchecked();
+    world.heal("a", "c");
+    world.settle_unchecked();
+    world.heal("a", "b");
+    world.pass(SOON);
+    world.assert_agreed();
+    assert_eq!(owned(&world, "a", "a"), owned(&world, "b", "a"));
+    assert!(world.agent("a").is_admitted());
+}
+
+#[test]
+fn the_last_node_admits_itself_when_the_others_are_declared_gone() {
+    let mut world = World::of("10.0.0.0/24", &["a", "b"], &["a", "b"]);
+    world.crash("a");
+    world.crash("b");
+    world.restart("b");
+    assert!(!world.agent("b").is_admitted());
+    world.remove("b", "a");
+    assert!(world.agent("b").is_admitted());
+    assert_eq!(world.agent("b").usable().size(), 254);
+}
+
+#[test]
+fn seeds_start_together() {
+    let mut world = World::new("10.0.0.0/24");
+    world.start("a", seeds(&["a", "b"]));
+    let error = world.allocate("a", "pod").unwrap_err();
+    assert!(error.to_string().contains("waiting for b"), "{error}");
+    world.start("b", seeds(&["a", "b"]));
+    world.settle();
+    world.allocate("a", "pod").unwrap();
+    world.allocate("b", "pod").unwrap();
+}

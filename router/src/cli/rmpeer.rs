@@ -1,0 +1,51 @@
+//! `weft rmpeer`: takes over the addresses of a node that is gone for good.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use control::{Client, RemoveRequest};
+use wire::PeerName;
+
+use super::complain;
+
+/// Longer than the router allows itself, so that its own answer is seen.
+const DEADLINE: Duration = Duration::from_secs(12);
+
+/// Flags of `weft rmpeer`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Names of the nodes. They must be down: what they own is handed out anew
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<PeerName>,
+
+    /// Control socket of the router
+    #[arg(long, env = "WEFT_SOCKET", value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
+    socket: PathBuf,
+}
+
+pub(super) fn run(args: &Args) -> ExitCode {
+    let client = Client::new(&args.socket, DEADLINE);
+    let mut code = ExitCode::SUCCESS;
+    for name in &args.names {
+        match client.remove(&RemoveRequest { name: name.clone() }) {
+            Ok(removed) if removed.waiting.is_empty() => {
+                println!("{name} is removed, {} addresses taken over", removed.taken);
+            }
+            Ok(removed) => {
+                let waiting: Vec<&str> = removed.waiting.iter().map(PeerName::as_str).collect();
+                println!(
+                    "{name} is removed; {} addresses are used when {} have confirmed it \
+                     (weft status ipam)",
+                    removed.taken,
+                    waiting.join(", ")
+                );
+            }
+            Err(error) => {
+                complain(error);
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
+}
