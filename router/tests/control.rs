@@ -377,8 +377,9 @@ fn probes_tell_living_from_ready() {
         reasons.contains("no address can be handed out"),
         "{reasons}"
     );
+    // It waits for the division until its deadline, for it may come any moment.
     assert_eq!(
         code(place.client().attach(&request("pod", "weft"))),
-        ErrorCode::NotReady
+        ErrorCode::Deadline
     );
 }
