@@ -56,7 +56,7 @@ drop_reasons! {
     PeerRunt = "peer_runt",
     /// A decapsulated frame whose source address is a group's, or all zero.
     PeerBadSource = "peer_bad_source",
-    /// A decapsulated frame that is longer than the link's MTU, and not a whole TCP super-frame.
+    /// A TCP super-frame that a peer's kernel left whole, but whose checksum is wrong.
     PeerTooBig = "peer_too_big",
     /// The TAP refused the frame (it is down, or the kernel had no memory).
     TapRefused = "tap_refused",

@@ -109,7 +109,9 @@ impl Ingress {
                     Ok(frame) => {
                         frames += 1;
                         bytes += frame.len() as u64;
-                        if frame.len() <= longest {
+                        // Only TCP beyond it can be a super-frame that was left whole; anything else
+                        // is the bridge's to judge, whose MTU may be larger than this link's.
+                        if frame.len() <= longest || !oversized::may_be(frame) {
                             joiner.push(frame, counters, sink);
                             continue;
                         }

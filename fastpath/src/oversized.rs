@@ -2,8 +2,8 @@
 //!
 //! Linux's VXLAN device leaves cutting and checksums to the device below. Where that is a veth
 //! nobody does either, and TCP super-frames of up to 64 KB arrive whole, their checksum partial.
-//! They go to the TAP as what they are; what is not TCP cannot be told apart from a peer with a
-//! larger MTU, and no port of the bridge would take it.
+//! They go to the TAP as what they are. What is not TCP comes from a peer with a larger MTU, and is
+//! handed on as it is.
 
 use wire::checksum;
 
@@ -13,6 +13,11 @@ use crate::dissect::{TCP, TCP_CHECKSUM, Transport, Verified, Version, put16};
 use crate::ingress::{FrameSink, plain_header};
 use crate::join::MAX_HEADERS;
 use crate::vnet::{GsoType, VnetHdr};
+
+/// Whether a frame can be a super-frame: a whole TCP segment.
+pub(crate) fn may_be(frame: &[u8]) -> bool {
+    Transport::parse(frame).is_some_and(|layout| layout.protocol == TCP)
+}
 
 /// Delivers a frame longer than an IP packet of `mtu` bytes makes: whole if the TAP takes
 /// super-frames, cut otherwise, with `scratch` as the place to cut in.
