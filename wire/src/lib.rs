@@ -12,6 +12,8 @@ pub mod flow;
 pub mod mac;
 pub mod ndp;
 pub mod peer;
+pub mod probe;
+pub mod sleeve;
 pub mod vxlan;
 
 pub use mac::Mac;
