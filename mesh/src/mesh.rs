@@ -22,6 +22,7 @@ use crate::counters::Counters;
 use crate::departed::Departed;
 use crate::dial::{Candidate, DialError, TargetEntry, TargetState, TargetView};
 use crate::frame::{FrameError, emit, preamble};
+use crate::link::LinkChange;
 use crate::message::Message;
 use crate::myself::Myself;
 use crate::peer::{Peer, PeerView};
@@ -137,49 +138,6 @@ pub enum Output {
     },
     /// A condition for the operator.
     Condition(ConditionChange),
-}
-
-/// A change of a data link. Each says all about its peer: an earlier one that was not acted upon
-/// can be dropped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LinkChange {
-    /// Frames can be sent to the peer; also said when endpoint, name or MTU changed.
-    Up {
-        /// Identity.
-        id: PeerId,
-        /// Name.
-        name: PeerName,
-        /// Where its VXLAN goes.
-        endpoint: SocketAddr,
-        /// Largest IP packet of the overlay that it takes, in bytes.
-        mtu: u16,
-    },
-    /// The peer has been out of reach for longer than the grace, or another identity has taken its
-    /// name.
-    Down {
-        /// Identity.
-        id: PeerId,
-        /// Name.
-        name: PeerName,
-        /// Why.
-        reason: String,
-    },
-    /// The peer left, or this node did.
-    Left {
-        /// Identity.
-        id: PeerId,
-        /// Name.
-        name: PeerName,
-    },
-}
-
-impl LinkChange {
-    /// Whose link it is.
-    pub const fn id(&self) -> PeerId {
-        match self {
-            Self::Up { id, .. } | Self::Down { id, .. } | Self::Left { id, .. } => *id,
-        }
-    }
 }
 
 /// A change of the conditions that hold.

@@ -671,7 +671,7 @@ const fn is_acceptor(side: Side) -> bool {
 
 fn describe(change: &LinkChange) -> String {
     match change {
-        LinkChange::Up { name, endpoint, .. } => format!("link to {name} is up at {endpoint}"),
+        LinkChange::Up { name, path, .. } => format!("link to {name} is up at {}", path.endpoint),
         LinkChange::Down { name, reason, .. } => format!("link to {name} is down: {reason}"),
         LinkChange::Left { name, .. } => format!("{name} left"),
     }

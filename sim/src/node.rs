@@ -75,10 +75,8 @@ impl Node {
     /// Does to the links what the data path would do.
     pub(crate) fn apply(&mut self, change: LinkChange, now: Duration) {
         match &change {
-            LinkChange::Up {
-                id, name, endpoint, ..
-            } => {
-                self.links.insert(*id, (name.clone(), *endpoint));
+            LinkChange::Up { id, name, path, .. } => {
+                self.links.insert(*id, (name.clone(), path.endpoint));
             }
             LinkChange::Down { id, .. } | LinkChange::Left { id, .. } => {
                 self.links.remove(id);

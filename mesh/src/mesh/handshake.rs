@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use wire::PeerId;
 
-use super::{LinkChange, Mesh, Output, Timer};
+use super::{Mesh, Output, Timer};
 use crate::condition::ConditionKind;
 use crate::connection::{ConnId, Connection, Phase};
 use crate::hello::Hello;
+use crate::link::{LinkChange, Path};
 use crate::message::Message;
 use crate::peer::{Peer, PeerState};
 use crate::refusal::{Refusal, RefusalCode};
@@ -205,8 +206,8 @@ impl Mesh {
             let up = LinkChange::Up {
                 id,
                 name: name.clone(),
-                endpoint,
-                mtu: hello.mtu,
+                path: Path::vxlan(id, endpoint, hello.mtu),
+                sleeve: None,
             };
             self.outputs.push_back(Output::Link(up));
         }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use wire::PeerId;
 
-use super::{LinkChange, Mesh, Output, Timer};
+use super::{Mesh, Output, Timer};
 use crate::connection::{ConnId, Phase};
 use crate::dial::Candidate;
 use crate::hello::Hello;
+use crate::link::LinkChange;
 use crate::message::{Departure, Message};
 use crate::peer::{Peer, PeerState};
 use crate::refusal::{Refusal, RefusalCode};

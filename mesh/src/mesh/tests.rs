@@ -169,8 +169,8 @@ impl Bench {
 
     fn links(&mut self) -> Vec<String> {
         let name = |output| match output {
-            Output::Link(LinkChange::Up { name, endpoint, .. }) => {
-                Some(format!("{name} up {endpoint}"))
+            Output::Link(LinkChange::Up { name, path, .. }) => {
+                Some(format!("{name} up {}", path.endpoint))
             }
             Output::Link(LinkChange::Down { name, .. }) => Some(format!("{name} down")),
             Output::Link(LinkChange::Left { name, .. }) => Some(format!("{name} left")),

@@ -88,12 +88,8 @@ async fn take(node: &Node, event: MeshEvent) {
 
 fn take_link(node: &Node, change: LinkChange) {
     match change {
-        LinkChange::Up {
-            id,
-            name,
-            endpoint,
-            mtu,
-        } => {
+        LinkChange::Up { id, name, path, .. } => {
+            let (endpoint, mtu) = (path.endpoint, path.mtu);
             tracing::info!(peer = %name, %id, %endpoint, mtu, "link up");
             node.change_links(|switch| switch.peer_up(id, name, endpoint, mtu));
         }
