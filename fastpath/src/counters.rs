@@ -56,6 +56,18 @@ drop_reasons! {
     PeerRunt = "peer_runt",
     /// A decapsulated frame whose source address is a group's, or all zero.
     PeerBadSource = "peer_bad_source",
+    /// A sealed datagram too short for its counter and tag.
+    SealTruncated = "seal_truncated",
+    /// A sealed datagram from a peer with which there is no session.
+    SealNoSession = "seal_no_session",
+    /// A datagram sealed with a key that this node does not have, or has no more.
+    SealUnknownEpoch = "seal_unknown_epoch",
+    /// A sealed datagram that was forged or damaged.
+    SealBadTag = "seal_bad_tag",
+    /// A sealed datagram that was opened before.
+    SealReplayed = "seal_replayed",
+    /// A sealed datagram so late that it cannot be told from one that was opened before.
+    SealTooOld = "seal_too_old",
     /// A TCP super-frame that a peer's kernel left whole, but whose checksum is wrong.
     PeerTooBig = "peer_too_big",
     /// The TAP refused the frame (it is down, or the kernel had no memory).

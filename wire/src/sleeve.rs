@@ -32,6 +32,12 @@ pub const DEFAULT_PORT: u16 = 6783;
 pub const OVERHEAD_IPV4: u16 = 62;
 /// As [`OVERHEAD_IPV4`], over IPv6: its header has 40 bytes.
 pub const OVERHEAD_IPV6: u16 = 82;
+/// Bytes of the counter between the header and a sealed frame.
+pub const COUNTER_LEN: usize = 8;
+/// Bytes of the tag behind a sealed frame.
+pub const TAG_LEN: usize = 16;
+/// Bytes that sealing adds to a frame in sleeve.
+pub const SEAL_LEN: usize = COUNTER_LEN + TAG_LEN;
 /// The hop limit that an origin writes: relays on the longest way, and some to spare.
 pub const HOP_LIMIT: u8 = 16;
 
