@@ -162,7 +162,7 @@ mod tests {
                 let block = counter / BLOCK;
                 let newer = seen.iter().any(|other| {
                     let other = other / BLOCK;
-                    other > block && (other - block) % WORDS as u64 == 0
+                    other > block && (other - block).is_multiple_of(WORDS as u64)
                 });
                 let expected = if newer {
                     Err(DropReason::SealTooOld)
