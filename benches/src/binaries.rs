@@ -35,6 +35,15 @@ impl Binaries {
         })
     }
 
+    /// An executable that is router and plugin, by the name that it is called by.
+    pub(crate) fn one(path: &Path) -> Self {
+        Self {
+            weft: path.to_owned(),
+            weft_cni: path.to_owned(),
+            debug: false,
+        }
+    }
+
     fn beside(directory: &Path) -> anyhow::Result<Self> {
         let debug = directory.file_name().is_some_and(|name| name == "debug");
         let find = |name: &str| {

@@ -7,6 +7,8 @@ mod table;
 mod testbed;
 mod traffic;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use router::lab::interrupt::Interrupt;
@@ -34,6 +36,15 @@ pub(crate) struct Args {
     /// Measure only over this underlay
     #[arg(long, value_enum)]
     underlay: Option<UnderlayChoice>,
+    /// Measure only these overlays
+    #[arg(long, value_enum, value_delimiter = ',')]
+    overlay: Vec<Overlay>,
+    /// Measure only these kinds of traffic
+    #[arg(long, value_enum, value_delimiter = ',')]
+    load: Vec<Load>,
+    /// Another build of `weft` (or of weft-bench), measured beside this one in the same run
+    #[arg(long, value_name = "PATH")]
+    beside: Option<PathBuf>,
     /// Print every run's figures as one JSON document on standard output
     #[arg(long)]
     json: bool,
@@ -48,6 +59,22 @@ enum UnderlayChoice {
     Nooff,
 }
 
+impl Args {
+    /// What is measured, in the order of the table's columns.
+    fn overlays(&self) -> impl Iterator<Item = Overlay> {
+        let wanted = |overlay: &Overlay| match overlay {
+            Overlay::Beside => self.beside.is_some(),
+            other => self.overlay.is_empty() || self.overlay.contains(other),
+        };
+        Overlay::ALL.into_iter().filter(wanted)
+    }
+
+    fn loads(&self) -> impl Iterator<Item = Load> {
+        let wanted = |load: &Load| self.load.is_empty() || self.load.contains(load);
+        Load::ALL.into_iter().filter(wanted)
+    }
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.2..=60.0).contains(&seconds) => Ok(seconds),
@@ -56,7 +83,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 /// One kind of traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Load {
     /// One TCP stream.
@@ -99,7 +126,12 @@ pub(crate) struct Figure {
     pub(crate) latency: Option<Latency>,
     /// Memory of a router, in bytes.
     pub(crate) resident: Option<u64>,
+    /// What the routers counted meanwhile: the sender's, then the receiver's; none without routers.
+    pub(crate) counted: Vec<Counters>,
 }
+
+/// Counters of a router's data path, by name; only those that moved.
+pub(crate) type Counters = BTreeMap<String, u64>;
 
 /// Measures, and prints the table.
 pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> anyhow::Result<()> {
@@ -123,20 +155,18 @@ pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> anyhow::Result<()> {
         if args.underlay.is_some_and(|only| only != choice) {
             continue;
         }
-        let overlays = [
-            Overlay::None,
-            Overlay::Kernel,
-            Overlay::Weft,
-            Overlay::WeftPlain,
-        ];
         let mut testbeds = Vec::new();
-        for overlay in overlays {
+        for overlay in args.overlays() {
             interrupt.check()?;
-            testbeds.push(Testbed::build(overlay, underlay, &binaries, interrupt)?);
+            let binaries = match (&args.beside, overlay) {
+                (Some(other), Overlay::Beside) => &Binaries::one(other),
+                _ => &binaries,
+            };
+            testbeds.push(Testbed::build(overlay, underlay, binaries, interrupt)?);
         }
         progress.step(format!("measuring over a {underlay}"));
         for round in 1..=rounds {
-            for load in Load::ALL {
+            for load in args.loads() {
                 // In turn, so that what the machine does meanwhile falls on all alike.
                 for testbed in &testbeds {
                     interrupt.check()?;
@@ -182,7 +212,9 @@ fn measure(
         cpu_per_gb: None,
         latency: None,
         resident: None,
+        counted: Vec::new(),
     };
+    let before = testbed.counters()?;
     match load {
         Load::Tcp1 | Load::Tcp4 => {
             let before = CpuTime::now()?;
@@ -202,5 +234,17 @@ fn measure(
         Load::RoundTrip => figure.latency = Latency::of(traffic::round_trips(ends, duration)?),
     }
     figure.resident = testbed.resident();
+    figure.counted = (before.iter().zip(&testbed.counters()?))
+        .map(|(before, after)| moved(before, after))
+        .collect();
     Ok(figure)
+}
+
+/// What counters moved by.
+fn moved(before: &Counters, after: &Counters) -> Counters {
+    let moved = after.iter().map(|(name, value)| {
+        let by = value.saturating_sub(*before.get(name).unwrap_or(&0));
+        (name.clone(), by)
+    });
+    moved.filter(|(_, by)| *by > 0).collect()
 }

@@ -31,13 +31,6 @@ const COLUMNS: &[Column] = &[
         f.latency.map(|l| micros(l.p99_ns))
     }),
 ];
-const OVERLAYS: [Overlay; 4] = [
-    Overlay::None,
-    Overlay::Kernel,
-    Overlay::Weft,
-    Overlay::WeftPlain,
-];
-
 /// Characters of the first column, and of each other.
 const HEAD: usize = 15;
 const CELL: usize = 32;
@@ -53,25 +46,32 @@ pub(crate) fn render(figures: &[Figure]) -> String {
         if of.is_empty() {
             continue;
         }
+        // A build beside this one is the exception, and no column without it.
+        let overlays: Vec<_> = Overlay::ALL
+            .into_iter()
+            .filter(|overlay| {
+                *overlay != Overlay::Beside || of.iter().any(|figure| figure.overlay == *overlay)
+            })
+            .collect();
         let _ = write!(
             text,
             "\n{underlay}: median [least .. most], ratio to the kernel's VXLAN\n\n{:HEAD$}",
             ""
         );
-        for overlay in OVERLAYS {
+        for &overlay in &overlays {
             let _ = write!(text, "{:>CELL$}", overlay.label());
         }
         text.push('\n');
         for column in COLUMNS {
             let _ = write!(text, "{:<HEAD$}", column.0);
-            for overlay in OVERLAYS {
+            for &overlay in &overlays {
                 let cell = cell(&of, overlay, column).unwrap_or_else(|| "not run".to_owned());
                 let _ = write!(text, "{cell:>CELL$}");
             }
             text.push('\n');
         }
         let _ = write!(text, "{:<HEAD$}", "RSS, MB");
-        for overlay in OVERLAYS {
+        for &overlay in &overlays {
             let runs = of.iter().filter(|figure| figure.overlay == overlay);
             let resident = runs.filter_map(|figure| figure.resident).max();
             let cell = resident.map_or_else(|| "-".to_owned(), |bytes| (bytes >> 20).to_string());
@@ -126,6 +126,7 @@ mod tests {
             cpu_per_gb: None,
             latency: None,
             resident: Some(20 << 20),
+            counted: Vec::new(),
         };
         let figures = [
             figure(Overlay::Kernel, 1, 10.0),

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,13 +20,14 @@ use serde::Serialize;
 use tempfile::TempDir;
 use wire::Vni;
 
+use super::Counters;
 use super::traffic::Ends;
 use crate::binaries::Binaries;
 use crate::plugin::{Plugin, Verb};
 use crate::pods;
 
 /// What connects the pods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Overlay {
     /// Nothing: the underlay veth is a port of both bridges.
@@ -37,9 +38,21 @@ pub(crate) enum Overlay {
     Weft,
     /// weft with all offloads off: one frame, one system call.
     WeftPlain,
+    /// Another build of weft (`--beside`).
+    #[value(skip)]
+    Beside,
 }
 
 impl Overlay {
+    /// All, in the order of the table's columns.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::None,
+        Self::Kernel,
+        Self::Weft,
+        Self::WeftPlain,
+        Self::Beside,
+    ];
+
     /// Its row in the table.
     pub(crate) const fn label(self) -> &'static str {
         match self {
@@ -47,6 +60,7 @@ impl Overlay {
             Self::Kernel => "kernel VXLAN + bridge",
             Self::Weft => "weft",
             Self::WeftPlain => "weft, offloads off",
+            Self::Beside => "weft, other build",
         }
     }
 }
@@ -92,6 +106,8 @@ struct Side {
 const UNDERLAY_MTU: u16 = 1500;
 const POD_MTU: u16 = 1450;
 const READY: Duration = Duration::from_secs(20);
+/// One question to a control socket.
+const ANSWER: Duration = Duration::from_secs(2);
 
 impl Testbed {
     /// Builds it.
@@ -125,7 +141,7 @@ impl Testbed {
         testbed.connect()?;
         match overlay {
             Overlay::None | Overlay::Kernel => testbed.bridge()?,
-            Overlay::Weft => testbed.route(&[], binaries, interrupt)?,
+            Overlay::Weft | Overlay::Beside => testbed.route(&[], binaries, interrupt)?,
             Overlay::WeftPlain => testbed.route(&["--offloads", "off"], binaries, interrupt)?,
         }
         Ok(testbed)
@@ -144,6 +160,25 @@ impl Testbed {
     pub(crate) fn resident(&self) -> Option<u64> {
         let routers = self.sides.iter().filter_map(|side| side.router.as_ref());
         routers.map(|router| resident(router.id())).max().flatten()
+    }
+
+    /// Counters of the routers' data paths; none without routers.
+    pub(crate) fn counters(&self) -> anyhow::Result<Vec<Counters>> {
+        let routers = self.sides.iter().enumerate();
+        let routers = routers.filter(|(_, side)| side.router.is_some());
+        routers
+            .map(|(index, _)| Ok(self.client(index + 1).status()?.counters))
+            .collect()
+    }
+
+    /// A client of the router on a node, counted from 1.
+    fn client(&self, number: usize) -> Client {
+        Client::new(self.socket(number), ANSWER)
+    }
+
+    fn socket(&self, number: usize) -> PathBuf {
+        let directory = self.directory.path().join(number.to_string());
+        directory.join("weft.sock")
     }
 
     /// The underlay: a veth between the nodes.
@@ -262,12 +297,7 @@ impl Testbed {
         }
         let end = Instant::now() + READY;
         for number in 1..=2u8 {
-            let socket = self
-                .directory
-                .path()
-                .join(number.to_string())
-                .join("weft.sock");
-            let client = Client::new(&socket, Duration::from_secs(2));
+            let client = self.client(usize::from(number));
             let ready = |status: &control::Status| {
                 status.ipam.ready && status.peers.iter().any(|peer| peer.state == PeerState::Up)
             };
@@ -281,6 +311,7 @@ impl Testbed {
                 }
                 interrupt.sleep(Duration::from_millis(20))?;
             }
+            let socket = self.socket(usize::from(number));
             let side = &mut self.sides[usize::from(number) - 1];
             side.attach(binaries, &socket)?;
         }
