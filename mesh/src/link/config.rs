@@ -51,7 +51,7 @@ impl Default for LinkLimits {
             // Twice what a thousand peers send that all see this node restart.
             answers: 2000,
             // A search for the path's MTU, and every way tried at once.
-            answers_per_peer: 50,
+            answers_per_peer: 100,
         }
     }
 }
@@ -82,7 +82,9 @@ pub struct LinkTiming {
     pub settled: Duration,
     /// Probes per second on idle links, all together.
     pub idle_rate: u32,
-    /// Probes per second that are urgent, all together.
+    /// Probes per second on links with traffic, all together.
+    pub busy_rate: u32,
+    /// Probes per second that are urgent, all together: first contact, and ways in trouble.
     pub urgent_rate: u32,
 }
 
@@ -100,7 +102,8 @@ impl Default for LinkTiming {
             shun: Duration::from_secs(30),
             settled: Duration::from_secs(60),
             idle_rate: 10,
-            urgent_rate: 100,
+            busy_rate: 50,
+            urgent_rate: 200,
         }
     }
 }
