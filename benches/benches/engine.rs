@@ -3,14 +3,17 @@
 
 use std::hint::black_box;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use fastpath::{
-    Counters, Datagram, Egress, Encapsulation, Forwarding, FrameSink, GsoType, Ingress, Link,
-    LinkCounters, MacTable, Port, TapTakes, Train, TrainLimits, TrainSink, VnetHdr,
+use criterion::measurement::WallTime;
+use criterion::{
+    BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main,
 };
-use wire::{Mac, Vni, checksum, ethernet};
+use fastpath::{
+    Arrival, ControlSink, Counters, Datagram, Egress, Encapsulation, Forwarding, FrameSink,
+    GsoType, Ingress, Link, MacTable, Outlets, Port, TapTakes, Train, TrainLimits, TrainSink,
+    VnetHdr,
+};
+use wire::{Mac, PeerId, Vni, checksum, ethernet, sleeve};
 
 const HERE: Mac = Mac([2, 0, 0, 0, 0, 7]);
 const THERE: Mac = Mac([2, 0, 0, 0, 0, 9]);
@@ -19,18 +22,20 @@ const MTU: u16 = 1450;
 const MSS: u16 = 1410;
 const HEADERS: usize = 54;
 
-fn peer() -> SocketAddr {
+fn endpoint() -> SocketAddr {
     SocketAddr::from(([192, 168, 77, 2], 6784))
 }
 
-fn forwarding() -> Forwarding {
+const ME: PeerId = PeerId([1; 8]);
+const PEER: PeerId = PeerId([2; 8]);
+
+/// What `me` knows: a link to `peer`.
+fn forwarding(me: PeerId, peer: PeerId, encapsulation: Encapsulation) -> Forwarding {
     let link = Link {
-        endpoint: peer(),
-        encapsulation: Encapsulation::Vxlan,
-        mtu: MTU,
-        counters: Arc::new(LinkCounters::default()),
+        encapsulation,
+        ..Link::vxlan(Some(peer), endpoint(), MTU)
     };
-    Forwarding::new(Vni::DEFAULT, None, [(0, link)])
+    Forwarding::new(Vni::DEFAULT, me, None, [(0, link)])
 }
 
 /// What a TAP with offloads hands over: an offload header and a TCP frame of `payload` bytes, its
@@ -103,16 +108,24 @@ impl FrameSink for Gone {
     }
 }
 
+impl ControlSink for Gone {
+    fn probe(&mut self, probe: Arrival<'_>) {
+        black_box(probe);
+    }
+}
+
 fn egress(c: &mut Criterion) {
-    let (forwarding, macs, counters) = (forwarding(), MacTable::new(1000), Counters::default());
+    let (macs, counters) = (MacTable::new(1000), Counters::default());
     macs.learn(THERE, Port::Link(0), 0);
     let mut engine = Egress::new(1, TrainLimits::default());
     let mut group = c.benchmark_group("egress");
-    for (name, payload) in [
-        ("64 B", 10),
-        ("full frame", usize::from(MSS)),
-        ("60 KB cut", 42 * 1410),
+    for (name, payload, encapsulation) in [
+        ("64 B", 10, Encapsulation::Vxlan),
+        ("full frame", usize::from(MSS), Encapsulation::Vxlan),
+        ("60 KB cut", 42 * 1410, Encapsulation::Vxlan),
+        ("60 KB cut, sleeve", 42 * 1410, Encapsulation::Sleeve),
     ] {
+        let forwarding = forwarding(ME, PEER, encapsulation);
         let read = tap_read(payload);
         group.throughput(Throughput::Bytes((read.len() - VnetHdr::LEN) as u64));
         group.bench_function(name, |b| {
@@ -130,52 +143,101 @@ fn egress(c: &mut Criterion) {
     group.finish();
 }
 
-fn ingress(c: &mut Criterion) {
-    let (forwarding, macs, counters) = (forwarding(), MacTable::new(1000), Counters::default());
+/// The train that [`PEER`] sends for one read from its TAP.
+fn train(payload: usize, encapsulation: Encapsulation) -> Kept {
+    let (forwarding, macs) = (forwarding(PEER, ME, encapsulation), MacTable::new(1000));
     macs.learn(THERE, Port::Link(0), 0);
-    let mut group = c.benchmark_group("ingress");
-    for (name, payload) in [
-        ("64 B", 10),
-        ("full frame", usize::from(MSS)),
-        ("60 KB join", 42 * 1410),
-    ] {
-        // What egress sends is what the other side's ingress receives.
-        let mut kept = Kept::default();
-        let mut engine = Egress::new(1, TrainLimits::default());
-        engine.begin(&forwarding, &macs, 0);
-        engine.frame(
-            &mut tap_read(payload),
-            &forwarding,
-            &macs,
-            &counters,
-            &mut kept,
-            &mut Gone,
-        );
-        engine.flush(&mut kept);
-        assert!(
-            kept.bytes.len() > payload + HEADERS,
-            "the engine dropped the frame"
-        );
+    let mut kept = Kept::default();
+    let mut engine = Egress::new(1, TrainLimits::default());
+    engine.begin(&forwarding, &macs, 0);
+    engine.frame(
+        &mut tap_read(payload),
+        &forwarding,
+        &macs,
+        &Counters::default(),
+        &mut kept,
+        &mut Gone,
+    );
+    engine.flush(&mut kept);
+    assert!(
+        kept.bytes.len() > payload + HEADERS,
+        "the engine dropped the frame"
+    );
+    kept
+}
 
-        let mut engine = Ingress::new(TapTakes {
-            csum: true,
-            tcp: true,
-            udp: true,
-        });
-        let received = Datagram {
-            bytes: &kept.bytes,
-            segment: kept.segment,
-            source: peer(),
-        };
+fn ingress(c: &mut Criterion) {
+    let mut group = c.benchmark_group("ingress");
+    for (name, payload, encapsulation) in [
+        ("64 B", 10, Encapsulation::Vxlan),
+        ("full frame", usize::from(MSS), Encapsulation::Vxlan),
+        ("60 KB join", 42 * 1410, Encapsulation::Vxlan),
+        ("60 KB join, sleeve", 42 * 1410, Encapsulation::Sleeve),
+    ] {
+        let mut kept = train(payload, encapsulation);
         group.throughput(Throughput::Bytes(kept.bytes.len() as u64));
-        group.bench_function(name, |b| {
-            b.iter(|| {
-                engine.batch([received], &forwarding, &macs, &counters, 0, &mut Gone);
-            });
-        });
+        let forwarding = forwarding(ME, PEER, encapsulation);
+        receive(&mut group, name, &mut kept, encapsulation, &forwarding);
     }
     group.finish();
 }
 
-criterion_group!(benches, egress, ingress);
+/// A train for another node, through this one.
+fn relay(c: &mut Criterion) {
+    let mut group = c.benchmark_group("relay");
+    let mut kept = train(42 * 1410, Encapsulation::Sleeve);
+    group.throughput(Throughput::Bytes(kept.bytes.len() as u64));
+    let by_sleeve = |peer, last| Link {
+        encapsulation: Encapsulation::Sleeve,
+        ..Link::vxlan(
+            Some(peer),
+            SocketAddr::from(([192, 168, 77, last], 6783)),
+            MTU,
+        )
+    };
+    let links = [by_sleeve(PEER, 2), by_sleeve(ME, 3)];
+    let forwarding = Forwarding::new(Vni::DEFAULT, PeerId([9; 8]), None, (0..).zip(links));
+    let encapsulation = Encapsulation::Sleeve;
+    receive(&mut group, "60 KB", &mut kept, encapsulation, &forwarding);
+    group.finish();
+}
+
+fn receive(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    kept: &mut Kept,
+    encapsulation: Encapsulation,
+    forwarding: &Forwarding,
+) {
+    let mut engine = Ingress::new(TapTakes {
+        csum: true,
+        tcp: true,
+        udp: true,
+    });
+    let (macs, counters) = (MacTable::new(1000), Counters::default());
+    group.bench_function(name, |b| {
+        b.iter(|| {
+            // A relay lowers the hop limit in place.
+            if encapsulation == Encapsulation::Sleeve {
+                for datagram in kept.bytes.chunks_mut(kept.segment) {
+                    sleeve::set_hop_limit(datagram, sleeve::HOP_LIMIT);
+                }
+            }
+            let received = Datagram {
+                bytes: &mut kept.bytes,
+                segment: kept.segment,
+                source: endpoint(),
+                encapsulation,
+            };
+            let mut out = Outlets {
+                tap: &mut Gone,
+                underlay: &mut Gone,
+                control: &mut Gone,
+            };
+            engine.batch([received], forwarding, &macs, &counters, 0, &mut out);
+        });
+    });
+}
+
+criterion_group!(benches, egress, ingress, relay);
 criterion_main!(benches);

@@ -75,8 +75,11 @@ pub struct OverlayStatus {
     pub underlay_mtu: u16,
     /// VXLAN network identifier, 24 bits.
     pub vni: u32,
-    /// UDP port of the data path.
+    /// UDP port of VXLAN.
     pub vxlan_port: u16,
+    /// UDP port of sleeve.
+    #[serde(default)]
+    pub sleeve_port: u16,
     /// Kernel features in use (`gso`, `gro`, `tso4`, ..).
     #[serde(default)]
     pub offloads: Vec<String>,
@@ -94,9 +97,12 @@ pub struct PeerStatus {
     pub id: Option<PeerId>,
     /// Whether it speaks weft or only VXLAN.
     pub kind: PeerKind,
-    /// Where its data path is.
+    /// Where its frames are sent: to its data path, or to a relay's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<SocketAddr>,
+    /// The relay that its frames are sent to; none: they are sent to the peer itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
     /// The other end of the control connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<SocketAddr>,
@@ -153,6 +159,18 @@ pub enum PeerState {
 pub enum Encapsulation {
     /// RFC 7348.
     Vxlan,
+    /// Behind a header that names origin and destination, for relays and NAT.
+    Sleeve,
+}
+
+impl Encapsulation {
+    /// As status and metrics show it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Vxlan => "vxlan",
+            Self::Sleeve => "sleeve",
+        }
+    }
 }
 
 /// One entry of the MAC table.

@@ -50,6 +50,21 @@ drop_reasons! {
     VxlanNoVni = "vxlan_no_vni",
     /// A datagram of another virtual network.
     VxlanForeignVni = "vxlan_foreign_vni",
+    /// A datagram too short for its sleeve header.
+    SleeveTruncated = "sleeve_truncated",
+    /// A sleeve datagram for this node of a kind that it does not know.
+    SleeveUnknownKind = "sleeve_unknown_kind",
+    /// A sleeve datagram whose origin is no peer to which there is a link.
+    SleeveUnknownPeer = "sleeve_unknown_peer",
+    /// A datagram to be relayed that has passed as many relays as it may.
+    HopLimit = "hop_limit",
+    /// A datagram to be relayed to a peer that sleeve does not reach from here.
+    NoRoute = "no_route",
+    /// A datagram to be relayed whose way leads back to where it came from: this node and the one
+    /// before do not agree on the routes yet.
+    RouteBack = "route_back",
+    /// A probe for which the router's queue had no room.
+    ProbeQueueFull = "probe_queue_full",
     /// A datagram from an address that is no peer's.
     UnknownSource = "unknown_source",
     /// A decapsulated frame shorter than an Ethernet header.
@@ -88,6 +103,10 @@ pub struct Counters {
     pub(crate) tx_trains: AtomicU64,
     /// Datagrams received.
     pub(crate) rx_datagrams: AtomicU64,
+    /// Datagrams of others that were passed on.
+    pub(crate) relayed_datagrams: AtomicU64,
+    /// Probes that arrived.
+    pub(crate) probes: AtomicU64,
     /// Frames that went to all peers: broadcast, multicast, unknown unicast.
     pub(crate) flooded: AtomicU64,
     /// Senders that were told that their packet is too big for its link.
@@ -129,6 +148,8 @@ impl Counters {
             ("tx_datagrams", &self.tx_datagrams),
             ("tx_trains", &self.tx_trains),
             ("rx_datagrams", &self.rx_datagrams),
+            ("relayed_datagrams", &self.relayed_datagrams),
+            ("probes", &self.probes),
             ("flooded", &self.flooded),
             ("too_big_reports", &self.too_big_reports),
             ("checksums_completed", &self.checksums_completed),
@@ -156,6 +177,7 @@ pub struct LinkCounters {
     tx_bytes: AtomicU64,
     rx_frames: AtomicU64,
     rx_bytes: AtomicU64,
+    too_big: AtomicU64,
 }
 
 /// A reading of [`LinkCounters`].
@@ -169,6 +191,8 @@ pub struct LinkTotals {
     pub rx_frames: u64,
     /// Bytes of these frames, Ethernet header included.
     pub rx_bytes: u64,
+    /// Datagrams that the underlay refused as too long.
+    pub too_big: u64,
 }
 
 impl LinkCounters {
@@ -182,6 +206,11 @@ impl LinkCounters {
         self.rx_bytes.fetch_add(bytes, Relaxed);
     }
 
+    /// Counts datagrams that the underlay refused as too long.
+    pub fn too_big(&self, datagrams: u64) {
+        self.too_big.fetch_add(datagrams, Relaxed);
+    }
+
     /// The counts so far.
     pub fn totals(&self) -> LinkTotals {
         LinkTotals {
@@ -189,6 +218,7 @@ impl LinkCounters {
             tx_bytes: self.tx_bytes.load(Relaxed),
             rx_frames: self.rx_frames.load(Relaxed),
             rx_bytes: self.rx_bytes.load(Relaxed),
+            too_big: self.too_big.load(Relaxed),
         }
     }
 }

@@ -4,7 +4,7 @@ use wire::{Mac, checksum, flow, vxlan};
 
 use crate::counters::{Counters, DropReason, add};
 use crate::cut::SuperFrame;
-use crate::forwarding::{Forwarding, Link, Slot};
+use crate::forwarding::{Encapsulation, Entry, Forwarding, Link, Slot};
 use crate::ingress::{FrameSink, plain_header};
 use crate::mac_table::{MacCache, MacTable, Port};
 use crate::too_big::{Fragments, report};
@@ -133,13 +133,13 @@ impl Egress {
         let socket = flow::hash(frame) as usize % self.sockets;
 
         if let Some(Port::Link(slot)) = known
-            && let Some(link) = forwarding.link(slot)
+            && let Some(entry) = forwarding.entry(slot)
         {
-            let result = self.encapsulate(&outgoing, (slot, socket), link, sink);
+            let result = self.encapsulate(&outgoing, (slot, socket), entry, sink);
             if result == Err(DropReason::TooBig)
                 && let Some(own) = forwarding.own()
                 && self.reports > 0
-                && let Some(reply) = report(frame, longest(link), own)
+                && let Some(reply) = report(frame, longest(&entry.link), own)
             {
                 self.reports -= 1;
                 add(&counters.too_big_reports, 1);
@@ -153,11 +153,11 @@ impl Egress {
         add(&counters.flooded, 1);
         let (mut datagrams, mut refused) = (0, None);
         for &slot in forwarding.flood() {
-            let link = forwarding
-                .link(slot)
+            let entry = forwarding
+                .entry(slot)
                 .expect("flood lists only slots that have a link");
             // One link that is too narrow does not keep the frame from the others.
-            match self.encapsulate(&outgoing, (slot, socket), link, sink) {
+            match self.encapsulate(&outgoing, (slot, socket), entry, sink) {
                 Ok(count) => datagrams += count,
                 Err(reason) => refused = Some(reason),
             }
@@ -169,33 +169,38 @@ impl Egress {
     fn encapsulate(
         &mut self,
         outgoing: &Outgoing<'_>,
-        key: (Slot, usize),
-        link: &Link,
+        (slot, socket): (Slot, usize),
+        entry: &Entry,
         sink: &mut impl TrainSink,
     ) -> Result<usize, DropReason> {
+        let key = match entry.link.encapsulation {
+            Encapsulation::Vxlan => (slot, socket),
+            Encapsulation::Sleeve => (slot, 0),
+        };
+        let longest = longest(&entry.link);
         match outgoing {
-            Outgoing::Whole(frame) if frame.len() > longest(link) => {
-                self.fragment(frame, key, link, sink)
+            Outgoing::Whole(frame) if frame.len() > longest => {
+                self.fragment(frame, key, entry, sink)
             }
             Outgoing::Whole(frame) => {
-                self.room(key, link, frame.len(), sink)
+                self.room(key, entry, frame.len(), sink)
                     .copy_from_slice(frame);
                 Ok(1)
             }
-            Outgoing::Cut(whole) if whole.len(0) > longest(link) => {
+            Outgoing::Cut(whole) if whole.len(0) > longest => {
                 let mut scratch = std::mem::take(&mut self.scratch);
                 let mut datagrams = 0;
                 for i in 0..whole.count() {
                     scratch.resize(whole.len(i), 0);
                     whole.write(i, &mut scratch);
-                    datagrams += self.fragment(&scratch, key, link, sink)?;
+                    datagrams += self.fragment(&scratch, key, entry, sink)?;
                 }
                 self.scratch = scratch;
                 Ok(datagrams)
             }
             Outgoing::Cut(whole) => {
                 for i in 0..whole.count() {
-                    whole.write(i, self.room(key, link, whole.len(i), sink));
+                    whole.write(i, self.room(key, entry, whole.len(i), sink));
                 }
                 Ok(whole.count())
             }
@@ -206,12 +211,12 @@ impl Egress {
         &mut self,
         frame: &[u8],
         key: (Slot, usize),
-        link: &Link,
+        entry: &Entry,
         sink: &mut impl TrainSink,
     ) -> Result<usize, DropReason> {
-        let fragments = Fragments::new(frame, longest(link)).ok_or(DropReason::TooBig)?;
+        let fragments = Fragments::new(frame, longest(&entry.link)).ok_or(DropReason::TooBig)?;
         for i in 0..fragments.count() {
-            fragments.write(i, self.room(key, link, fragments.len(i), sink));
+            fragments.write(i, self.room(key, entry, fragments.len(i), sink));
         }
         Ok(fragments.count())
     }
@@ -220,16 +225,11 @@ impl Egress {
     fn room(
         &mut self,
         key: (Slot, usize),
-        link: &Link,
+        entry: &Entry,
         len: usize,
         sink: &mut impl TrainSink,
     ) -> &mut [u8] {
-        let room = self
-            .outbox
-            .reserve(key, link, vxlan::HEADER_LEN + len, sink);
-        let (header, frame) = room.split_at_mut(vxlan::HEADER_LEN);
-        header.copy_from_slice(&self.header);
-        frame
+        self.outbox.reserve(key, entry, len, &self.header, sink)
     }
 }
 

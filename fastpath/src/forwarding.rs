@@ -1,12 +1,12 @@
 //! The forwarding state that the control plane publishes: an immutable snapshot, read by every
 //! worker without a lock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use wire::Vni;
+use wire::{PeerId, Vni, sleeve};
 
 use crate::counters::LinkCounters;
 use crate::too_big::OwnAddress;
@@ -14,67 +14,123 @@ use crate::too_big::OwnAddress;
 /// Number of a link, stable for as long as the link lives. Learned MACs point at it.
 pub type Slot = u16;
 
-/// How frames are wrapped on a link. The seam where `sleeve` and a kernel VXLAN device come in.
+/// How frames are wrapped. The seam where a kernel VXLAN device comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encapsulation {
-    /// RFC 7348, in userspace.
+    /// RFC 7348, in userspace: direct neighbours only.
     Vxlan,
+    /// `wire::sleeve`: names origin and destination, so that it passes relays and NAT.
+    Sleeve,
 }
 
-/// A way to one other node.
+/// A way to one other node, whose frames arrive at its slot however they are wrapped.
 #[derive(Debug, Clone)]
 pub struct Link {
-    /// Where its datagrams go.
+    /// Who is at its end; none for an endpoint that speaks VXLAN and nothing else.
+    pub peer: Option<PeerId>,
+    /// Where its datagrams go: to the peer, or to a relay on the way.
     pub endpoint: SocketAddr,
-    /// How they are wrapped.
+    /// How they are wrapped. Only a peer has sleeve: without one the link is left out.
     pub encapsulation: Encapsulation,
-    /// Largest inner IP packet, in bytes, that fits the underlay whole.
+    /// Largest inner IP packet, in bytes, that gets through whole.
     pub mtu: u16,
+    /// Where sleeve reaches the peer directly, whatever the link's own way is: for the datagrams of
+    /// others that this node relays. None: they go the link's own way, if that is sleeve.
+    pub sleeve: Option<SocketAddr>,
+    /// Underlay addresses from which its datagrams may come, besides that of a direct endpoint.
+    pub sources: Vec<IpAddr>,
     /// What crossed it. Shared by successive snapshots.
     pub counters: Arc<LinkCounters>,
+}
+
+impl Link {
+    /// A direct link in VXLAN, by which nothing is relayed.
+    pub fn vxlan(peer: Option<PeerId>, endpoint: SocketAddr, mtu: u16) -> Self {
+        Self {
+            peer,
+            endpoint,
+            encapsulation: Encapsulation::Vxlan,
+            mtu,
+            sleeve: None,
+            sources: Vec::new(),
+            counters: Arc::default(),
+        }
+    }
 }
 
 /// The snapshot.
 #[derive(Debug, Clone)]
 pub struct Forwarding {
     vni: Vni,
-    links: Vec<Option<Link>>,
+    me: PeerId,
+    own: Option<OwnAddress>,
+    links: Vec<Option<Entry>>,
     flood: Vec<Slot>,
     by_source: HashMap<IpAddr, Slot, FixedState>,
-    own: Option<OwnAddress>,
+    by_peer: HashMap<PeerId, Slot, FixedState>,
+    /// Addresses from which sleeve may come: of peers and of relays.
+    neighbours: HashSet<IpAddr, FixedState>,
+}
+
+/// A link with what is computed once for all its frames.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) link: Link,
+    /// Of sleeve; without meaning for a VTEP.
+    pub(crate) header: [u8; sleeve::HEADER_LEN],
 }
 
 impl Forwarding {
-    /// A snapshot with these links, each at its slot; `own` is the overlay's own address.
+    /// A snapshot of the node `me` with these links, each at its slot; `own` is the overlay's own
+    /// address.
     ///
-    /// Of two links to one address the one with the lower slot is taken for the sender of what
-    /// arrives from there: a VXLAN datagram's source port is its flow's hash and tells nothing.
+    /// Of two links to one address the one with the lower slot is taken for the sender of VXLAN from
+    /// there: its source port is the flow's hash and tells nothing.
     pub fn new(
         vni: Vni,
+        me: PeerId,
         own: Option<OwnAddress>,
         links: impl IntoIterator<Item = (Slot, Link)>,
     ) -> Self {
         let mut snapshot = Self {
             vni,
+            me,
+            own,
             links: Vec::new(),
             flood: Vec::new(),
             by_source: HashMap::default(),
-            own,
+            by_peer: HashMap::default(),
+            neighbours: HashSet::default(),
         };
         for (slot, link) in links {
+            if link.encapsulation == Encapsulation::Sleeve && link.peer.is_none() {
+                continue;
+            }
             let index = usize::from(slot);
             if snapshot.links.len() <= index {
                 snapshot.links.resize(index + 1, None);
             }
-            snapshot.links[index] = Some(link);
+            let header = sleeve::Header::plain(me, link.peer.unwrap_or(me)).bytes();
+            snapshot.links[index] = Some(Entry { link, header });
         }
-        for (slot, link) in (0..).zip(&snapshot.links) {
-            if let Some(link) = link {
-                snapshot.flood.push(slot);
-                snapshot
-                    .by_source
-                    .entry(link.endpoint.ip().to_canonical())
-                    .or_insert(slot);
+        for (slot, entry) in (0..).zip(&snapshot.links) {
+            let Some(Entry { link, .. }) = entry else {
+                continue;
+            };
+            snapshot.flood.push(slot);
+            let ip = link.endpoint.ip().to_canonical();
+            // A sleeve endpoint may be a relay's, and not the peer's.
+            let own = (link.encapsulation == Encapsulation::Vxlan).then_some(ip);
+            for source in own.into_iter().chain(link.sources.iter().copied()) {
+                let source = source.to_canonical();
+                snapshot.by_source.entry(source).or_insert(slot);
+                snapshot.neighbours.insert(source);
+            }
+            if let Some(peer) = link.peer {
+                snapshot.by_peer.entry(peer).or_insert(slot);
+                snapshot.neighbours.insert(ip);
+                let sleeve = link.sleeve.map(|sleeve| sleeve.ip().to_canonical());
+                snapshot.neighbours.extend(sleeve);
             }
         }
         snapshot
@@ -85,6 +141,11 @@ impl Forwarding {
         self.vni
     }
 
+    /// This node.
+    pub fn me(&self) -> PeerId {
+        self.me
+    }
+
     /// Who tells a pod that its packet is too big; nobody, before the bridge has an address.
     pub fn own(&self) -> Option<&OwnAddress> {
         self.own.as_ref()
@@ -92,6 +153,10 @@ impl Forwarding {
 
     /// The link at a slot, if it still lives.
     pub fn link(&self, slot: Slot) -> Option<&Link> {
+        self.entry(slot).map(|entry| &entry.link)
+    }
+
+    pub(crate) fn entry(&self, slot: Slot) -> Option<&Entry> {
         self.links.get(usize::from(slot))?.as_ref()
     }
 
@@ -100,8 +165,26 @@ impl Forwarding {
         &self.flood
     }
 
-    /// The link whose other end has this address.
+    /// The link whose VXLAN comes from this address.
     pub fn source(&self, address: IpAddr) -> Option<Slot> {
         self.by_source.get(&address.to_canonical()).copied()
+    }
+
+    /// The link to a peer.
+    pub fn peer(&self, peer: PeerId) -> Option<Slot> {
+        self.by_peer.get(&peer).copied()
+    }
+
+    /// Where a sleeve datagram goes that is for this peer, and by which link.
+    pub fn relay(&self, peer: PeerId) -> Option<(Slot, SocketAddr)> {
+        let slot = self.peer(peer)?;
+        let link = self.link(slot)?;
+        let own = (link.encapsulation == Encapsulation::Sleeve).then_some(link.endpoint);
+        Some((slot, link.sleeve.or(own)?))
+    }
+
+    /// Whether this address is a peer's or a relay's.
+    pub fn is_neighbour(&self, address: IpAddr) -> bool {
+        self.neighbours.contains(&address.to_canonical())
     }
 }

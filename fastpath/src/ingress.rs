@@ -2,26 +2,29 @@
 
 use std::net::SocketAddr;
 
-use wire::Mac;
 use wire::ethernet::{HEADER_LEN, VLAN_TAG_LEN};
 use wire::vxlan::{self, VxlanError};
+use wire::{probe, sleeve};
 
 use crate::counters::{Counters, DropReason, add};
-use crate::forwarding::{Forwarding, Slot};
+use crate::forwarding::{Encapsulation, Forwarding, Slot};
 use crate::join::Joiner;
 use crate::mac_table::{MacCache, MacTable, Port};
-use crate::oversized;
+use crate::train::{Train, TrainSink};
 use crate::vnet::VnetHdr;
+use crate::{oversized, relay};
 
 /// One receive: a datagram, or with `UDP_GRO` a run of equal ones.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Datagram<'a> {
-    /// The bytes received.
-    pub bytes: &'a [u8],
+    /// The bytes received. What is relayed is changed in place.
+    pub bytes: &'a mut [u8],
     /// Bytes of each datagram but the last, which may be shorter; 0 if there is just one.
     pub segment: usize,
     /// Who sent it.
     pub source: SocketAddr,
+    /// Which socket it came to.
+    pub encapsulation: Encapsulation,
 }
 
 /// Takes frames for the TAP.
@@ -29,6 +32,36 @@ pub trait FrameSink {
     /// Writes one frame, given in parts: the [`VnetHdr`] first. At most [`crate::MAX_PARTS`]
     /// parts. Failures are the sink's to count.
     fn deliver(&mut self, parts: &[&[u8]]);
+}
+
+/// Takes what is for the router itself.
+pub trait ControlSink {
+    /// Takes a probe, or drops it and counts.
+    fn probe(&mut self, probe: Arrival<'_>);
+}
+
+/// A frame for the router itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    /// How it was wrapped.
+    pub encapsulation: Encapsulation,
+    /// Whence it came: its origin, or the last relay.
+    pub source: SocketAddr,
+    /// Whether it passed a relay.
+    pub relayed: bool,
+    /// The inner frame.
+    pub frame: &'a [u8],
+}
+
+/// Where the output of a batch goes.
+#[derive(Debug)]
+pub struct Outlets<'a, Tap, Underlay, Control> {
+    /// Frames for this node.
+    pub tap: &'a mut Tap,
+    /// Datagrams for others.
+    pub underlay: &'a mut Underlay,
+    /// Probes.
+    pub control: &'a mut Control,
 }
 
 /// One worker's side towards the TAP.
@@ -82,83 +115,276 @@ impl Ingress {
         macs: &MacTable,
         counters: &Counters,
         now: u32,
-        sink: &mut impl FrameSink,
+        out: &mut Outlets<'_, impl FrameSink, impl TrainSink, impl ControlSink>,
     ) {
         self.cache.refresh(macs, now);
         let TapTakes { csum, tcp, udp } = self.takes;
-        let mut joiner = Joiner::new(tcp, udp, csum);
-        for run in received {
-            let segment = if run.segment == 0 {
-                run.bytes.len().max(1)
-            } else {
-                run.segment
-            };
-            let (mut frames, mut bytes) = (0, 0);
-            let Some(slot) = forwarding.source(run.source.ip()) else {
-                counters.drop(
-                    DropReason::UnknownSource,
-                    run.bytes.chunks(segment).len() as u64,
-                );
-                continue;
-            };
-            // The bridge lets a VLAN tag pass beyond its MTU.
-            let mtu = forwarding.link(slot).map_or(u16::MAX, |link| link.mtu);
-            let longest = usize::from(mtu) + HEADER_LEN + VLAN_TAG_LEN;
-            for datagram in run.bytes.chunks(segment) {
-                match self.open(datagram, slot, forwarding, macs, now) {
-                    Ok(frame) => {
-                        frames += 1;
-                        bytes += frame.len() as u64;
-                        // Only TCP beyond it can be a super-frame that was left whole; anything else
-                        // is the bridge's to judge, whose MTU may be larger than this link's.
-                        if frame.len() <= longest || !oversized::may_be(frame) {
-                            joiner.push(frame, counters, sink);
-                            continue;
-                        }
-                        // It must not overtake what its flow has sent before.
-                        joiner.flush(counters, sink);
-                        let scratch = &mut self.scratch;
-                        if let Err(reason) =
-                            oversized::deliver(frame, mtu, tcp, scratch, counters, sink)
-                        {
-                            counters.drop(reason, 1);
-                        }
-                    }
-                    Err(reason) => counters.drop(reason, 1),
-                }
+        let mut batch = Batch {
+            cache: &mut self.cache,
+            scratch: &mut self.scratch,
+            joiner: Joiner::new(tcp, udp, csum),
+            tcp,
+            forwarding,
+            macs,
+            counters,
+            now,
+            tally: Tally::default(),
+        };
+        for mut run in received {
+            if run.segment == 0 {
+                run.segment = run.bytes.len().max(1);
             }
-            add(&counters.rx_datagrams, frames);
-            if let Some(link) = forwarding.link(slot) {
-                link.counters.received(frames, bytes);
+            match run.encapsulation {
+                Encapsulation::Vxlan => batch.vxlan(run, out),
+                Encapsulation::Sleeve => batch.sleeve(run, out),
             }
+            batch.count();
         }
-        joiner.flush(counters, sink);
+        batch.joiner.flush(counters, out.tap);
+    }
+}
+
+/// One batch under way.
+struct Batch<'b, 'a> {
+    cache: &'b mut MacCache,
+    scratch: &'b mut Vec<u8>,
+    joiner: Joiner<'a>,
+    /// Whether the TAP takes TCP super-frames.
+    tcp: bool,
+    forwarding: &'b Forwarding,
+    macs: &'b MacTable,
+    counters: &'b Counters,
+    now: u32,
+    tally: Tally,
+}
+
+/// Frames of one link that are not counted yet.
+#[derive(Debug, Default)]
+struct Tally {
+    slot: Slot,
+    frames: u64,
+    bytes: u64,
+}
+
+/// What a datagram held.
+#[derive(Debug, Clone, Copy)]
+enum Content<'a> {
+    /// A pod's frame, and the link that it came by.
+    Frame(Slot, &'a [u8]),
+    /// A frame for the router itself.
+    Probe(&'a [u8]),
+}
+
+impl<'a> Batch<'_, 'a> {
+    /// A run of VXLAN datagrams.
+    fn vxlan(
+        &mut self,
+        Datagram {
+            bytes,
+            segment,
+            source,
+            ..
+        }: Datagram<'a>,
+        out: &mut Outlets<'_, impl FrameSink, impl TrainSink, impl ControlSink>,
+    ) {
+        let slot = self.forwarding.source(source.ip());
+        // Only a link whose other end is a kernel's VXLAN device brings more than its MTU. The bridge
+        // lets a VLAN tag pass beyond it.
+        let longest = slot
+            .and_then(|slot| self.forwarding.link(slot))
+            .filter(|link| link.encapsulation == Encapsulation::Vxlan)
+            .map_or(usize::MAX, |link| {
+                usize::from(link.mtu) + HEADER_LEN + VLAN_TAG_LEN
+            });
+        let bytes: &'a [u8] = bytes;
+        for datagram in bytes.chunks(segment) {
+            let opened = vxlan_frame(datagram, self.forwarding).and_then(|frame| {
+                if let Some(probe) = for_the_router(frame)? {
+                    return Ok(Content::Probe(probe));
+                }
+                let slot = slot.ok_or(DropReason::UnknownSource)?;
+                self.learn(frame, slot)?;
+                Ok(Content::Frame(slot, frame))
+            });
+            let arrival = |frame| Arrival {
+                encapsulation: Encapsulation::Vxlan,
+                source,
+                relayed: false,
+                frame,
+            };
+            self.pass_on(opened, longest, arrival, out);
+        }
     }
 
-    fn open<'a>(
+    /// A run of sleeve datagrams: those for this node are opened, the others go on as trains.
+    fn sleeve(
         &mut self,
-        datagram: &'a [u8],
-        slot: Slot,
-        forwarding: &Forwarding,
-        macs: &MacTable,
-        now: u32,
-    ) -> Result<&'a [u8], DropReason> {
-        let (vni, frame) = vxlan::parse(datagram).map_err(|error| match error {
-            VxlanError::Truncated(_) => DropReason::VxlanTruncated,
-            VxlanError::NoVni(_) => DropReason::VxlanNoVni,
-        })?;
-        if vni != forwarding.vni() {
-            return Err(DropReason::VxlanForeignVni);
+        Datagram {
+            bytes,
+            segment,
+            source,
+            ..
+        }: Datagram<'a>,
+        out: &mut Outlets<'_, impl FrameSink, impl TrainSink, impl ControlSink>,
+    ) {
+        let known = self.forwarding.is_neighbour(source.ip());
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let relayed = relay::leading(rest, segment, source, known, self.forwarding);
+            if let Some(onward) = relayed {
+                let (bytes, behind) = std::mem::take(&mut rest).split_at_mut(onward.bytes);
+                rest = behind;
+                match onward.verdict {
+                    Ok(hop) => {
+                        add(&self.counters.relayed_datagrams, onward.count as u64);
+                        out.underlay.send(Train {
+                            slot: hop.slot,
+                            endpoint: hop.endpoint,
+                            encapsulation: Encapsulation::Sleeve,
+                            socket: 0,
+                            segment,
+                            count: onward.count,
+                            bytes,
+                        });
+                    }
+                    Err(reason) => self.counters.drop(reason, onward.count as u64),
+                }
+                continue;
+            }
+            let len = segment.min(rest.len());
+            let (datagram, behind) = std::mem::take(&mut rest).split_at_mut(len);
+            rest = behind;
+            let datagram: &'a [u8] = datagram;
+            let mut relayed = false;
+            let opened = sleeve::parse(datagram)
+                .map_err(|_| DropReason::SleeveTruncated)
+                .and_then(|(header, payload)| {
+                    relayed = header.hop_limit != sleeve::HOP_LIMIT;
+                    self.open_sleeve(&header, payload, known)
+                });
+            let arrival = |frame| Arrival {
+                encapsulation: Encapsulation::Sleeve,
+                source,
+                relayed,
+                frame,
+            };
+            self.pass_on(opened, usize::MAX, arrival, out);
         }
-        let Some(&[_, _, _, _, _, _, s0, s1, s2, s3, s4, s5, _, _]) = frame.first_chunk() else {
-            return Err(DropReason::PeerRunt);
+    }
+
+    /// Opens a sleeve datagram for this node.
+    fn open_sleeve(
+        &mut self,
+        header: &sleeve::Header,
+        payload: &'a [u8],
+        known: bool,
+    ) -> Result<Content<'a>, DropReason> {
+        let frame = match header.kind {
+            sleeve::Kind::PLAIN => payload,
+            _ => return Err(DropReason::SleeveUnknownKind),
         };
-        let src = Mac([s0, s1, s2, s3, s4, s5]);
+        if let Some(probe) = for_the_router(frame)? {
+            return Ok(Content::Probe(probe));
+        }
+        if !known {
+            return Err(DropReason::UnknownSource);
+        }
+        let slot = self.forwarding.peer(header.source);
+        let slot = slot.ok_or(DropReason::SleeveUnknownPeer)?;
+        self.learn(frame, slot)?;
+        Ok(Content::Frame(slot, frame))
+    }
+
+    /// Learns that a frame's source is behind a link.
+    fn learn(&mut self, frame: &[u8], slot: Slot) -> Result<(), DropReason> {
+        let src = wire::ethernet::src(frame).ok_or(DropReason::PeerRunt)?;
         if !src.is_unicast() {
             return Err(DropReason::PeerBadSource);
         }
-        self.cache.learn(macs, src, Port::Link(slot), now);
-        Ok(frame)
+        self.cache.learn(self.macs, src, Port::Link(slot), self.now);
+        Ok(())
+    }
+
+    /// Hands on what a datagram held. `longest` is the most bytes of a frame that its sender cannot
+    /// have left whole for somebody else to cut.
+    fn pass_on(
+        &mut self,
+        opened: Result<Content<'a>, DropReason>,
+        longest: usize,
+        arrival: impl FnOnce(&'a [u8]) -> Arrival<'a>,
+        out: &mut Outlets<'_, impl FrameSink, impl TrainSink, impl ControlSink>,
+    ) {
+        let (slot, frame) = match opened {
+            Ok(Content::Frame(slot, frame)) => (slot, frame),
+            Ok(Content::Probe(frame)) => {
+                add(&self.counters.probes, 1);
+                out.control.probe(arrival(frame));
+                return;
+            }
+            Err(reason) => {
+                self.counters.drop(reason, 1);
+                return;
+            }
+        };
+        if self.tally.slot != slot {
+            self.count();
+            self.tally.slot = slot;
+        }
+        self.tally.frames += 1;
+        self.tally.bytes += frame.len() as u64;
+        // Only TCP beyond it can be a super-frame that was left whole; anything else is the bridge's
+        // to judge, whose MTU may be larger than this link's.
+        if frame.len() <= longest || !oversized::may_be(frame) {
+            self.joiner.push(frame, self.counters, out.tap);
+            return;
+        }
+        // It must not overtake what its flow has sent before.
+        self.joiner.flush(self.counters, out.tap);
+        let mtu = self.forwarding.link(slot).map_or(u16::MAX, |link| link.mtu);
+        let delivered =
+            oversized::deliver(frame, mtu, self.tcp, self.scratch, self.counters, out.tap);
+        if let Err(reason) = delivered {
+            self.counters.drop(reason, 1);
+        }
+    }
+
+    /// Counts what came by one link.
+    fn count(&mut self) {
+        let Tally {
+            slot,
+            frames,
+            bytes,
+        } = std::mem::take(&mut self.tally);
+        if frames == 0 {
+            return;
+        }
+        add(&self.counters.rx_datagrams, frames);
+        if let Some(link) = self.forwarding.link(slot) {
+            link.counters.received(frames, bytes);
+        }
+    }
+}
+
+/// The frame in a VXLAN datagram of our network.
+fn vxlan_frame<'a>(datagram: &'a [u8], forwarding: &Forwarding) -> Result<&'a [u8], DropReason> {
+    let (vni, frame) = vxlan::parse(datagram).map_err(|error| match error {
+        VxlanError::Truncated(_) => DropReason::VxlanTruncated,
+        VxlanError::NoVni(_) => DropReason::VxlanNoVni,
+    })?;
+    if vni != forwarding.vni() {
+        return Err(DropReason::VxlanForeignVni);
+    }
+    Ok(frame)
+}
+
+/// A frame that is not for the bridge: a probe; other frames that never leave their link do not get
+/// here, and are not let in.
+fn for_the_router(frame: &[u8]) -> Result<Option<&[u8]>, DropReason> {
+    match wire::ethernet::dst(frame) {
+        None => Err(DropReason::PeerRunt),
+        Some(dst) if !dst.is_link_local() => Ok(None),
+        Some(_) if probe::is_probe(frame) => Ok(Some(frame)),
+        Some(_) => Err(DropReason::LinkLocal),
     }
 }
 

@@ -7,10 +7,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use wire::vxlan::HEADER_LEN;
+use wire::{sleeve, vxlan};
 
 use crate::counters::LinkCounters;
-use crate::forwarding::{Link, Slot};
+use crate::forwarding::{Encapsulation, Entry, Slot};
 
 /// What the socket can take in one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,10 @@ pub struct Train<'a> {
     pub slot: Slot,
     /// Where to.
     pub endpoint: SocketAddr,
-    /// Which of the sending sockets to use: the flow's hash modulo their number.
+    /// How its frames are wrapped.
+    pub encapsulation: Encapsulation,
+    /// Which of VXLAN's sending sockets to use: the flow's hash modulo their number. Sleeve has one,
+    /// the one that receives it, so that NAT on the way keeps one mapping.
     pub socket: usize,
     /// Bytes of each datagram but the last, which may be shorter.
     pub segment: usize,
@@ -66,6 +69,7 @@ pub(crate) struct Outbox {
 struct OpenTrain {
     key: (Slot, usize),
     endpoint: SocketAddr,
+    encapsulation: Encapsulation,
     /// Of the link; none before the first use.
     counters: Option<Arc<LinkCounters>>,
     segment: usize,
@@ -89,6 +93,7 @@ impl Outbox {
             .map(|_| OpenTrain {
                 key: (0, 0),
                 endpoint: SocketAddr::from(([0, 0, 0, 0], 0)),
+                encapsulation: Encapsulation::Vxlan,
                 counters: None,
                 segment: 0,
                 count: 0,
@@ -105,19 +110,22 @@ impl Outbox {
         }
     }
 
-    /// Room for a datagram of `len` bytes, which the caller fills, to go out on a link through one of
-    /// the sockets.
+    /// Room for a frame of `len` bytes, which the caller fills, behind its encapsulation: to go out on
+    /// a link through one of the sockets.
     pub(crate) fn reserve(
         &mut self,
         (slot, socket): (Slot, usize),
-        link: &Link,
-        len: usize,
+        Entry { link, header }: &Entry,
+        frame_len: usize,
+        vxlan: &[u8; vxlan::HEADER_LEN],
         sink: &mut impl TrainSink,
     ) -> &mut [u8] {
+        let len = header_len(link.encapsulation) + frame_len;
         let index = (usize::from(slot).wrapping_mul(17) + socket) % OPEN;
         let train = &mut self.open[index];
         let fits = train.key == (slot, socket)
             && train.endpoint == link.endpoint
+            && train.encapsulation == link.encapsulation
             && !train.closed
             && len <= train.segment
             && train.count < self.limits.segments
@@ -130,6 +138,7 @@ impl Outbox {
             self.begun.push(index);
             train.key = (slot, socket);
             train.endpoint = link.endpoint;
+            train.encapsulation = link.encapsulation;
             train.counters = Some(Arc::clone(&link.counters));
             train.segment = len;
             train.closed = false;
@@ -138,7 +147,11 @@ impl Outbox {
         train.count += 1;
         let from = train.len;
         train.len += len;
-        &mut train.buffer[from..train.len]
+        let datagram = &mut train.buffer[from..train.len];
+        match link.encapsulation {
+            Encapsulation::Vxlan => put_header(datagram, vxlan),
+            Encapsulation::Sleeve => put_header(datagram, header),
+        }
     }
 
     /// Sends all that was begun.
@@ -154,6 +167,7 @@ impl OpenTrain {
         sink.send(Train {
             slot: self.key.0,
             endpoint: self.endpoint,
+            encapsulation: self.encapsulation,
             socket: self.key.1,
             segment: self.segment,
             count: self.count,
@@ -161,11 +175,27 @@ impl OpenTrain {
         });
         if let Some(counters) = self.counters.take() {
             let frames = self.count as u64;
-            counters.sent(frames, self.len as u64 - frames * HEADER_LEN as u64);
+            let headers = frames * header_len(self.encapsulation) as u64;
+            counters.sent(frames, self.len as u64 - headers);
         }
         self.count = 0;
         self.len = 0;
     }
+}
+
+/// Bytes that precede a frame.
+fn header_len(encapsulation: Encapsulation) -> usize {
+    match encapsulation {
+        Encapsulation::Vxlan => vxlan::HEADER_LEN,
+        Encapsulation::Sleeve => sleeve::HEADER_LEN,
+    }
+}
+
+/// Writes a header, whose length is known here, and returns the room behind it.
+fn put_header<'a, const LEN: usize>(datagram: &'a mut [u8], header: &[u8; LEN]) -> &'a mut [u8] {
+    let (room, frame) = datagram.split_at_mut(LEN);
+    room.copy_from_slice(header);
+    frame
 }
 
 /// A datagram's most and a train's most.

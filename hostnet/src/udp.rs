@@ -15,11 +15,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::sockaddr::{Control, SockAddr};
 use crate::sys::message::{self, MAX_MESSAGES, Outgoing};
-use crate::sys::socket::set_option;
+use crate::sys::socket::{option, set_option};
 
 mod batch;
 
-pub use batch::{Received, RecvBatch};
+pub use batch::{Received, ReceivedMut, RecvBatch};
 
 /// Most datagrams in a train: `UDP_MAX_SEGMENTS` of kernels before 6.9, which newer ones exceed.
 pub const MAX_SEGMENTS: usize = 64;
@@ -43,8 +43,10 @@ pub struct UdpOptions {
     pub send_buffer: usize,
     /// Let the kernel join datagrams of one flow and size on receive, if it can.
     pub gro: bool,
-    /// Never fragment: a datagram above the path MTU is EMSGSIZE. Otherwise the kernel fragments,
-    /// and lets routers do so.
+    /// Never fragment: a datagram above the MTU of the interface is EMSGSIZE, and one that is too long
+    /// further on is lost. What ICMP says of the path is not believed (`IP_PMTUDISC_PROBE`): anybody
+    /// can forge it, and the kernel would remember it for ten minutes. Otherwise the kernel
+    /// fragments, and lets routers do so.
     pub dont_fragment: bool,
     /// Keep IPv4 off an IPv6 socket.
     pub only_v6: bool,
@@ -118,6 +120,24 @@ pub fn assert_port_free(address: SocketAddr) -> Result<(), BindError> {
         ..UdpOptions::new(address)
     })
     .map(drop)
+}
+
+/// The MTU of the way to a destination, in bytes, as far as the kernel knows it: that of the
+/// interface, or less. In the calling thread's namespace; sends nothing.
+///
+/// # Errors
+/// There is no way, or no socket.
+pub fn path_mtu(dest: SocketAddr) -> io::Result<u16> {
+    let socket = Socket::new(Domain::for_address(dest), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.connect(&dest.into())?;
+    let (level, name) = if dest.is_ipv4() {
+        (libc::IPPROTO_IP, libc::IP_MTU)
+    } else {
+        (libc::IPPROTO_IPV6, libc::IPV6_MTU)
+    };
+    let mtu = option(socket.as_fd(), level, name)?;
+    // The loopback interface has 65,536.
+    Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
 }
 
 /// A datagram, or a train of them, to one destination.
@@ -439,7 +459,7 @@ fn open_at(address: SocketAddr, options: &UdpOptions) -> Result<(Socket, SocketA
 fn set_fragmenting(socket: &Socket, v6: bool, never: bool) -> io::Result<()> {
     let fd = socket.as_fd();
     let (v4_value, v6_value) = if never {
-        (libc::IP_PMTUDISC_DO, libc::IPV6_PMTUDISC_DO)
+        (libc::IP_PMTUDISC_PROBE, libc::IPV6_PMTUDISC_PROBE)
     } else {
         (libc::IP_PMTUDISC_DONT, libc::IPV6_PMTUDISC_DONT)
     };

@@ -25,7 +25,7 @@ use crate::http::bounded::Bounded;
 use crate::http::creds::PeerUid;
 use crate::http::{api, metrics, socket};
 use crate::identity::Identity;
-use crate::io::datapath::{Datapath, DatapathConfig};
+use crate::io::datapath::{Datapath, DatapathConfig, PROBE_QUEUE};
 use crate::io::ipam_service::{self, IpamHandle, IpamInit, IpamOptions};
 use crate::io::mesh_driver::{self, MeshEvent, MeshHandle};
 use crate::lock::Lock;
@@ -204,14 +204,18 @@ async fn begin(
     host.raise_bridge(mtu, gateway.into_iter().collect())?;
 
     let listen = listen_address(settings);
-    let datapath = Datapath::start(&DatapathConfig {
+    let (probes, _arriving) = mpsc::channel(PROBE_QUEUE);
+    let config = DatapathConfig {
         tap: settings.tap.clone(),
         queues: queues(settings),
         listen: SocketAddr::new(listen, settings.vxlan_port),
+        sleeve: SocketAddr::new(listen, settings.sleeve_port),
+        me: identity.id,
         vni: settings.vni,
         mac_age: settings.mac_age,
         offloads: settings.offloads,
-    })?;
+    };
+    let datapath = Datapath::start(&config, &probes)?;
     let control = SocketAddr::new(listen, settings.control_port);
     let joined = async {
         host.join_tap()?;
@@ -251,9 +255,17 @@ fn assemble(settings: &Settings, begun: Begun, host: Host, started: Instant) -> 
         mesh,
         ipam,
     } = begun;
-    let own = at_port(own, settings.vxlan_port);
+    let own = [settings.vxlan_port, settings.sleeve_port]
+        .into_iter()
+        .flat_map(|port| at_port(own.clone(), port));
     let vteps = settings.vteps.clone();
-    let switch = Switch::new(facts.underlay.mtu, own, vteps, started.elapsed());
+    let switch = Switch::new(
+        facts.underlay.mtu,
+        settings.vxlan_port,
+        own,
+        vteps,
+        started.elapsed(),
+    );
     let too_large = mtu_problem(settings, &facts.underlay);
     let node = Node::new(NodeParts {
         settings: settings.clone(),

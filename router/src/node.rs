@@ -466,6 +466,7 @@ impl ControlService for Node {
             underlay_mtu: self.facts.underlay.mtu,
             vni: self.settings.vni.get(),
             vxlan_port: self.settings.vxlan_port,
+            sleeve_port: self.settings.sleeve_port,
             offloads,
             encrypted: false,
         };

@@ -92,6 +92,7 @@ fn port_problems(settings: &Settings) -> Vec<String> {
     let udp = |address| UdpSocket::bind(address).err();
     let control = SocketAddr::new(ip, settings.control_port);
     let vxlan = SocketAddr::new(ip, settings.vxlan_port);
+    let sleeve = SocketAddr::new(ip, settings.sleeve_port);
     let mut problems = Vec::new();
     let mut note = |error: Option<io::Error>, what: &dyn Display, remedy: &str| {
         if let Some(error) = error {
@@ -111,6 +112,11 @@ fn port_problems(settings: &Settings) -> Vec<String> {
         &format_args!("UDP {vxlan}, for frames,"),
         "stop what uses it (`ss -lunp`; a kernel VXLAN device is listed by `ip -d link show type \
          vxlan`), or choose another with --vxlan-port on all nodes",
+    );
+    note(
+        udp(sleeve),
+        &format_args!("UDP {sleeve}, for relayed frames and probes,"),
+        "stop what uses it (`ss -lunp`), or choose another with --sleeve-port",
     );
     if let Some(address) = settings.metrics_address {
         note(
@@ -151,21 +157,28 @@ mod tests {
     fn every_taken_port_is_named_with_its_flag() {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let metrics = TcpListener::bind("127.0.0.1:0").unwrap();
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let [control, metrics, vxlan] =
-            [tcp.local_addr(), metrics.local_addr(), udp.local_addr()].map(Result::unwrap);
+        let [frames, others] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        let [control, metrics, vxlan, sleeve] = [
+            tcp.local_addr(),
+            metrics.local_addr(),
+            frames.local_addr(),
+            others.local_addr(),
+        ]
+        .map(Result::unwrap);
         let settings = settings(&[
             "--listen=127.0.0.1",
             &format!("--control-port={}", control.port()),
             &format!("--vxlan-port={}", vxlan.port()),
+            &format!("--sleeve-port={}", sleeve.port()),
             &format!("--metrics-address={metrics}"),
         ]);
         let problems = port_problems(&settings);
-        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert_eq!(problems.len(), 4, "{problems:?}");
         for (problem, address, flag) in [
             (&problems[0], control, "--control-port"),
             (&problems[1], vxlan, "--vxlan-port"),
-            (&problems[2], metrics, "--metrics-address"),
+            (&problems[2], sleeve, "--sleeve-port"),
+            (&problems[3], metrics, "--metrics-address"),
         ] {
             assert!(problem.contains(&address.to_string()), "{problem}");
             assert!(problem.contains(flag), "{problem}");
@@ -175,7 +188,7 @@ mod tests {
     #[test]
     fn an_address_of_another_machine_is_not_in_use() {
         let problems = port_problems(&settings(&["--listen=192.0.2.1", "--metrics-address=off"]));
-        assert_eq!(problems.len(), 2);
+        assert_eq!(problems.len(), 3);
         assert!(
             problems[0].contains("does not have the address"),
             "{problems:?}"

@@ -72,10 +72,14 @@ pub struct Options {
     #[serde(deserialize_with = "given::list")]
     pub vtep: Option<Vec<Given>>,
 
-    /// UDP port of the data path, the same on all nodes; 8472 for Linux and flannel
+    /// UDP port of VXLAN, the same on all nodes; 8472 for Linux and flannel
     /// [default: 6784]
     #[arg(long, env = "WEFT_VXLAN_PORT", value_name = "PORT")]
     pub vxlan_port: Option<Given>,
+
+    /// UDP port of relayed and NAT-crossing data, and of probes [default: the control port's number]
+    #[arg(long, env = "WEFT_SLEEVE_PORT", value_name = "PORT")]
+    pub sleeve_port: Option<Given>,
 
     /// VXLAN network identifier [default: 1]
     #[arg(long, env = "WEFT_VNI", value_name = "NUMBER")]
@@ -164,6 +168,7 @@ impl Options {
             peer: list(self.peer, lower.peer),
             vtep: list(self.vtep, lower.vtep),
             vxlan_port: text(self.vxlan_port, lower.vxlan_port),
+            sleeve_port: text(self.sleeve_port, lower.sleeve_port),
             vni: text(self.vni, lower.vni),
             control_port: text(self.control_port, lower.control_port),
             listen: text(self.listen, lower.listen),

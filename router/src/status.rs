@@ -9,6 +9,7 @@ use control::{
 };
 use fastpath::LinkTotals;
 use mesh::{PeerView, TargetState, TargetView};
+use wire::PeerId;
 
 use crate::io::datapath::{LinkKey, LinkTarget, MacView};
 use crate::switch::{Switch, Vtep, VtepUse};
@@ -45,9 +46,17 @@ pub fn assemble(parts: Parts<'_>) -> Status {
     let links: HashMap<_, _> = parts
         .links
         .iter()
-        .map(|(target, totals)| (target.key, (*target, *totals)))
+        .map(|(target, totals)| (target.key, (target, *totals)))
         .collect();
-    let mut peers: Vec<_> = parts.peers.iter().map(|view| peer(view, &links)).collect();
+    let relay = |id: PeerId| {
+        let name = parts.switch.peer_name(id);
+        name.map_or_else(|| id.to_string(), ToString::to_string)
+    };
+    let mut peers: Vec<_> = parts
+        .peers
+        .iter()
+        .map(|view| peer(view, &links, relay))
+        .collect();
     peers.extend(parts.targets.iter().filter_map(nobody_yet));
     let vteps = parts.switch.vteps();
     peers.extend(
@@ -82,11 +91,11 @@ pub fn assemble(parts: Parts<'_>) -> Status {
     }
 }
 
-type LinkMap = HashMap<LinkKey, (LinkTarget, LinkTotals)>;
+type LinkMap<'a> = HashMap<LinkKey, (&'a LinkTarget, LinkTotals)>;
 
 /// What the mesh says of a peer, with what the data path does (I8): a peer that the mesh takes for
 /// up and that has no link is not up.
-fn peer(view: &PeerView, links: &LinkMap) -> PeerStatus {
+fn peer(view: &PeerView, links: &LinkMap<'_>, relay: impl Fn(PeerId) -> String) -> PeerStatus {
     let link = links.get(&LinkKey::Peer(view.id));
     let (state, reason) = match (view.state, link) {
         (mesh::PeerState::Up, Some(_)) => (PeerState::Up, view.reason.clone()),
@@ -103,11 +112,17 @@ fn peer(view: &PeerView, links: &LinkMap) -> PeerStatus {
         id: Some(view.id),
         kind: PeerKind::Peer,
         address: link.map(|(target, _)| target.endpoint).or(view.endpoint),
+        via: link.and_then(|(target, _)| target.via).map(relay),
         control: view.control,
         state,
         reason,
         since_secs: view.since.as_secs(),
-        encapsulation: Encapsulation::Vxlan,
+        encapsulation: link.map_or(Encapsulation::Vxlan, |(target, _)| {
+            match target.encapsulation {
+                fastpath::Encapsulation::Vxlan => Encapsulation::Vxlan,
+                fastpath::Encapsulation::Sleeve => Encapsulation::Sleeve,
+            }
+        }),
         mtu: link
             .map(|(target, _)| target.mtu)
             .or(view.mtu)
@@ -134,6 +149,7 @@ fn nobody_yet(view: &TargetView) -> Option<PeerStatus> {
         id: None,
         kind: PeerKind::Peer,
         address: None,
+        via: None,
         control: view.target.literal(),
         state,
         reason: view.reason.clone(),
@@ -149,7 +165,7 @@ fn nobody_yet(view: &TargetView) -> Option<PeerStatus> {
 }
 
 /// A VTEP is never asked how it is, so a link to it is up as soon as it is there.
-fn foreign(vtep: &Vtep, used: &VtepUse, links: &LinkMap, now: Duration) -> PeerStatus {
+fn foreign(vtep: &Vtep, used: &VtepUse, links: &LinkMap<'_>, now: Duration) -> PeerStatus {
     let (link, reason) = match used {
         VtepUse::Link(target) => (links.get(&target.key), None),
         VtepUse::LeftOut(reason) => (None, Some(reason.clone())),
@@ -160,6 +176,7 @@ fn foreign(vtep: &Vtep, used: &VtepUse, links: &LinkMap, now: Duration) -> PeerS
         id: None,
         kind: PeerKind::Vtep,
         address: vtep.resolved.as_ref().ok().copied(),
+        via: None,
         control: None,
         state: if link.is_some() {
             PeerState::Up
@@ -200,10 +217,10 @@ pub(crate) mod sample {
 
     /// A node with one peer up, one down, a VTEP, and something to say about each part.
     pub(crate) fn status() -> Status {
-        let id = wire::PeerId([0xab; 8]);
+        let id = PeerId([0xab; 8]);
         let node = NodeStatus {
             name: "node-1".parse().unwrap(),
-            id: wire::PeerId([1; 8]),
+            id: PeerId([1; 8]),
             started_unix: 1_000_000,
             underlay: vec!["192.0.2.1:6784".parse().unwrap()],
             control: Some("[::]:6783".parse().unwrap()),
@@ -220,12 +237,13 @@ pub(crate) mod sample {
             underlay_mtu: 1500,
             vni: 1,
             vxlan_port: 6784,
+            sleeve_port: 6783,
             offloads: vec!["tso".to_owned(), "udp-gso".to_owned()],
             encrypted: false,
         };
         let view = |n: u8, name: &str, state, reason: Option<&str>| PeerView {
             name: name.parse().unwrap(),
-            id: wire::PeerId([n; 8]),
+            id: PeerId([n; 8]),
             endpoint: Some(([192, 0, 2, n], 6784).into()),
             control: Some(([192, 0, 2, n], 6783).into()),
             connected: state == mesh::PeerState::Up,
@@ -246,17 +264,15 @@ pub(crate) mod sample {
             ),
         ];
         let vtep = crate::settings::Endpoint::parse("192.0.2.7", 8472).unwrap();
-        let switch = Switch::new(1500, [], [vtep], Duration::ZERO);
-        let peer_link = LinkTarget {
-            key: LinkKey::Peer(id),
-            endpoint: ([192, 0, 2, 0xab], 6784).into(),
-            mtu: 1450,
-        };
+        let switch = Switch::new(1500, 6784, [], [vtep], Duration::ZERO);
+        let endpoint = ([192, 0, 2, 0xab], 6784).into();
+        let peer_link = LinkTarget::vxlan(LinkKey::Peer(id), endpoint, 1450);
         let totals = LinkTotals {
             tx_frames: 10,
             tx_bytes: 1000,
             rx_frames: 8,
             rx_bytes: 900,
+            too_big: 0,
         };
         let mut links = vec![(peer_link, totals)];
         links.extend(
@@ -367,7 +383,7 @@ mod tests {
             retry_in: None,
         };
         assert_eq!(
-            nobody_yet(&view(TargetState::Peer(wire::PeerId([2; 8])), None)),
+            nobody_yet(&view(TargetState::Peer(PeerId([2; 8])), None)),
             None
         );
         assert_eq!(nobody_yet(&view(TargetState::Myself, None)), None);
@@ -387,7 +403,7 @@ mod tests {
     fn i8_a_peer_without_a_link_is_not_up() {
         let view = PeerView {
             name: "b".parse().unwrap(),
-            id: wire::PeerId([2; 8]),
+            id: PeerId([2; 8]),
             endpoint: None,
             control: None,
             connected: true,
@@ -398,7 +414,7 @@ mod tests {
             rtt: None,
             version: None,
         };
-        let status = peer(&view, &HashMap::new());
+        let status = peer(&view, &HashMap::new(), |id| id.to_string());
         assert_eq!(status.state, PeerState::Connecting);
         assert!(status.reason.unwrap().contains("no link"));
     }

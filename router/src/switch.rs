@@ -1,14 +1,17 @@
 //! Which links the data path gets: the mesh's peers and the operator's VTEPs, composed.
 //!
 //! Pure. Inputs are changes, the output is the whole list of links each time, so that a change
-//! that was lost is repaired by the next one. Invariants: no two links go to one endpoint, and
+//! that was lost is repaired by the next one. Invariants: no two VXLAN links go to one endpoint, and
 //! none goes to this node, since either would deliver a flooded frame twice or in a circle (I3).
+//! Sleeve names its destination, so that many links may go to one relay.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use wire::{PeerId, PeerName, vxlan};
+use fastpath::Encapsulation;
+use mesh::Path;
+use wire::{PeerId, PeerName, sleeve, vxlan};
 
 use crate::io::datapath::{LinkKey, LinkTarget};
 use crate::settings::Endpoint;
@@ -17,6 +20,7 @@ use crate::settings::Endpoint;
 #[derive(Debug)]
 pub struct Switch {
     underlay_mtu: u16,
+    vxlan_port: u16,
     own: BTreeSet<SocketAddr>,
     peers: BTreeMap<PeerId, Peer>,
     vteps: BTreeMap<Endpoint, Vtep>,
@@ -25,9 +29,14 @@ pub struct Switch {
 #[derive(Debug)]
 struct Peer {
     name: PeerName,
-    endpoint: SocketAddr,
-    mtu: u16,
+    path: Path,
+    sleeve: Option<SocketAddr>,
+    /// Where it was found, the latest last.
+    addresses: Vec<IpAddr>,
 }
+
+/// Addresses of a peer that are remembered: as many as it may tell of itself.
+const ADDRESSES: usize = 8;
 
 /// A VTEP that the operator named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,11 +59,12 @@ pub enum VtepUse {
 }
 
 impl Switch {
-    /// A composition without peers, on an underlay of this MTU.
+    /// A composition without peers, on an underlay of this MTU, with VXLAN on this port.
     ///
     /// `own` is where this node itself receives; `now` is the caller's monotonic time.
     pub fn new(
         underlay_mtu: u16,
+        vxlan_port: u16,
         own: impl IntoIterator<Item = SocketAddr>,
         vteps: impl IntoIterator<Item = Endpoint>,
         now: Duration,
@@ -74,20 +84,40 @@ impl Switch {
         });
         Self {
             underlay_mtu,
+            vxlan_port,
             own: own.into_iter().map(canonical).collect(),
             peers: BTreeMap::new(),
             vteps: vteps.collect(),
         }
     }
 
-    /// A peer's link is up, or has changed.
-    pub fn peer_up(&mut self, id: PeerId, name: PeerName, endpoint: SocketAddr, mtu: u16) {
+    /// A peer's link is up, or has changed. `sleeve` is where sleeve reaches it directly, whatever
+    /// the path is.
+    pub fn peer_up(
+        &mut self,
+        id: PeerId,
+        name: PeerName,
+        mut path: Path,
+        sleeve: Option<SocketAddr>,
+    ) {
+        path.endpoint = canonical(path.endpoint);
+        let sleeve = sleeve.map(canonical);
+        let known = self.peers.remove(&id).map(|peer| peer.addresses);
+        let mut addresses = known.unwrap_or_default();
+        let direct = (path.next_hop == id).then_some(path.endpoint);
+        for address in direct.into_iter().chain(sleeve) {
+            addresses.retain(|known| *known != address.ip());
+            addresses.push(address.ip());
+        }
+        let surplus = addresses.len().saturating_sub(ADDRESSES);
+        addresses.drain(..surplus);
         self.peers.insert(
             id,
             Peer {
                 name,
-                endpoint: canonical(endpoint),
-                mtu,
+                path,
+                sleeve,
+                addresses,
             },
         );
     }
@@ -132,12 +162,15 @@ impl Switch {
 
     /// The VTEPs in the order of their names, each with what becomes of it.
     pub fn vteps(&self) -> Vec<(&Vtep, VtepUse)> {
-        let mut taken: BTreeMap<SocketAddr, String> = self
-            .peers
-            .values()
-            .rev()
-            .map(|peer| (peer.endpoint, format!("peer {}", peer.name)))
-            .collect();
+        let mut taken = BTreeMap::new();
+        for peer in self.peers.values().rev() {
+            // A peer has VXLAN too where its link is another: as a VTEP it would get all twice.
+            let addresses = peer.addresses.iter();
+            let at_port = addresses.map(|address| SocketAddr::new(*address, self.vxlan_port));
+            for endpoint in at_port.chain(peer.vxlan()) {
+                taken.insert(endpoint, format!("peer {}", peer.name));
+            }
+        }
         self.vteps
             .values()
             .map(|vtep| {
@@ -157,11 +190,22 @@ impl Switch {
     fn peer_links(&self) -> impl Iterator<Item = LinkTarget> {
         let mut taken = BTreeSet::new();
         self.peers.iter().filter_map(move |(id, peer)| {
-            let free = !self.own.contains(&peer.endpoint) && taken.insert(peer.endpoint);
-            free.then(|| LinkTarget {
-                key: LinkKey::Peer(*id),
-                endpoint: peer.endpoint,
-                mtu: peer.mtu.min(self.link_mtu(peer.endpoint.ip())),
+            let endpoint = peer.path.endpoint;
+            let free = peer.vxlan().is_none_or(|endpoint| taken.insert(endpoint));
+            (free && !self.own.contains(&endpoint)).then(|| {
+                let encapsulation = encapsulation(peer.path.encapsulation);
+                LinkTarget {
+                    key: LinkKey::Peer(*id),
+                    endpoint,
+                    via: (peer.path.next_hop != *id).then_some(peer.path.next_hop),
+                    encapsulation,
+                    mtu: peer
+                        .path
+                        .mtu
+                        .min(self.link_mtu(encapsulation, endpoint.ip())),
+                    sleeve: peer.sleeve,
+                    sources: peer.addresses.clone(),
+                }
             })
         })
     }
@@ -178,25 +222,34 @@ impl Switch {
             return VtepUse::LeftOut(format!("{endpoint} is {other}, which has a link already"));
         }
         taken.insert(endpoint, format!("VTEP {}", vtep.endpoint));
-        VtepUse::Link(LinkTarget {
-            key: LinkKey::Vtep(endpoint),
-            endpoint,
-            mtu: self.link_mtu(endpoint.ip()),
-        })
+        let mtu = self.link_mtu(Encapsulation::Vxlan, endpoint.ip());
+        VtepUse::Link(LinkTarget::vxlan(LinkKey::Vtep(endpoint), endpoint, mtu))
     }
 
     /// Largest inner IP packet that fits the underlay whole on the way to this address.
-    fn link_mtu(&self, address: IpAddr) -> u16 {
-        self.underlay_mtu.saturating_sub(overhead(address))
+    fn link_mtu(&self, encapsulation: Encapsulation, address: IpAddr) -> u16 {
+        let overhead = match (encapsulation, address.to_canonical()) {
+            (Encapsulation::Vxlan, IpAddr::V4(_)) => vxlan::OVERHEAD_IPV4,
+            (Encapsulation::Vxlan, IpAddr::V6(_)) => vxlan::OVERHEAD_IPV6,
+            (Encapsulation::Sleeve, IpAddr::V4(_)) => sleeve::OVERHEAD_IPV4,
+            (Encapsulation::Sleeve, IpAddr::V6(_)) => sleeve::OVERHEAD_IPV6,
+        };
+        self.underlay_mtu.saturating_sub(overhead)
     }
 }
 
-/// Bytes that VXLAN takes from the underlay's MTU on the way to an address.
-pub fn overhead(address: IpAddr) -> u16 {
-    if address.to_canonical().is_ipv4() {
-        vxlan::OVERHEAD_IPV4
-    } else {
-        vxlan::OVERHEAD_IPV6
+impl Peer {
+    /// Where its VXLAN goes, if its link uses that.
+    fn vxlan(&self) -> Option<SocketAddr> {
+        (self.path.encapsulation == mesh::Encapsulation::Vxlan).then_some(self.path.endpoint)
+    }
+}
+
+/// The mesh's word for it as the data path's.
+pub fn encapsulation(of: mesh::Encapsulation) -> Encapsulation {
+    match of {
+        mesh::Encapsulation::Vxlan => Encapsulation::Vxlan,
+        mesh::Encapsulation::Sleeve => Encapsulation::Sleeve,
     }
 }
 
@@ -217,12 +270,33 @@ mod tests {
 
     fn switch(vteps: &[&str]) -> Switch {
         let own = ["192.0.2.1:6784".parse().unwrap()];
-        Switch::new(1500, own, vteps.iter().map(|text| endpoint(text)), S(0))
+        Switch::new(
+            1500,
+            6784,
+            own,
+            vteps.iter().map(|text| endpoint(text)),
+            S(0),
+        )
     }
 
     fn up(switch: &mut Switch, n: u8, address: &str, mtu: u16) {
+        let path = Path::vxlan(PeerId([n; 8]), address.parse().unwrap(), mtu);
+        by(switch, n, path, None);
+    }
+
+    fn by(switch: &mut Switch, n: u8, path: Path, sleeve: Option<&str>) {
         let name = format!("node-{n}").parse().unwrap();
-        switch.peer_up(PeerId([n; 8]), name, address.parse().unwrap(), mtu);
+        let sleeve = sleeve.map(|text| text.parse().unwrap());
+        switch.peer_up(PeerId([n; 8]), name, path, sleeve);
+    }
+
+    /// The way to node `n` in sleeve, by the node `via`.
+    fn relayed(n: u8, via: u8) -> Path {
+        Path {
+            encapsulation: mesh::Encapsulation::Sleeve,
+            hops: if n == via { 1 } else { 2 },
+            ..Path::vxlan(PeerId([via; 8]), ([192, 0, 2, via], 6783).into(), 1450)
+        }
     }
 
     fn endpoints(switch: &Switch) -> Vec<String> {
@@ -295,5 +369,54 @@ mod tests {
         assert!(!switch.vtep_resolved(&endpoint("other"), Err(String::new()), S(3)));
         assert_eq!(endpoints(&switch), ["192.0.2.5:6784"]);
         assert_eq!(switch.vteps()[0].0.since, S(2));
+    }
+
+    #[test]
+    fn relayed_peers_share_an_endpoint_and_lead_to_different_peers() {
+        let mut switch = switch(&["192.0.2.3", "192.0.2.3:8472"]);
+        by(&mut switch, 2, relayed(2, 2), Some("192.0.2.2:6783"));
+        by(&mut switch, 3, relayed(3, 2), None);
+        let links: Vec<_> = switch
+            .links()
+            .into_iter()
+            .map(|link| (link.endpoint.to_string(), link.encapsulation, link.mtu))
+            .collect();
+        let sleeve = |endpoint: &str| (endpoint.to_owned(), Encapsulation::Sleeve, 1438);
+        let vxlan = |endpoint: &str| (endpoint.to_owned(), Encapsulation::Vxlan, 1450);
+        assert_eq!(
+            links,
+            [
+                sleeve("192.0.2.2:6783"),
+                sleeve("192.0.2.2:6783"),
+                vxlan("192.0.2.3:6784"),
+                vxlan("192.0.2.3:8472"),
+            ]
+        );
+        // Once it is known to be at that address, it is no VTEP, though its link is not VXLAN.
+        by(&mut switch, 3, relayed(3, 3), Some("192.0.2.3:6783"));
+        assert_eq!(
+            endpoints(&switch),
+            ["192.0.2.2:6783", "192.0.2.3:6783", "192.0.2.3:8472"]
+        );
+    }
+
+    #[test]
+    fn frames_of_a_peer_may_come_from_where_it_was_found() {
+        let mut switch = switch(&[]);
+        up(&mut switch, 1, "192.0.2.2:6784", 1450);
+        by(&mut switch, 1, relayed(1, 9), Some("192.0.2.3:40000"));
+        let sources = |switch: &Switch| switch.links()[0].sources.clone();
+        let [two, three]: [IpAddr; 2] = [[192, 0, 2, 2].into(), [192, 0, 2, 3].into()];
+        assert_eq!(sources(&switch), [two, three]);
+        // Not the relay's.
+        by(&mut switch, 1, relayed(1, 9), None);
+        assert_eq!(sources(&switch), [two, three]);
+        for n in 10..30 {
+            up(&mut switch, 1, &format!("192.0.2.{n}:6784"), 1450);
+        }
+        assert_eq!(sources(&switch).len(), ADDRESSES);
+        switch.peer_gone(PeerId([1; 8]));
+        up(&mut switch, 1, "192.0.2.2:6784", 1450);
+        assert_eq!(sources(&switch), [two]);
     }
 }

@@ -307,6 +307,7 @@ fn a_second_router_is_refused_and_harms_nothing() {
     ];
     for (args, says) in [
         (vec![], "TCP [::]:6783"),
+        (vec![], "UDP [::]:6783"),
         (ports.to_vec(), "the state directory"),
         (
             [&ports[..], &["--state-dir", state]].concat(),

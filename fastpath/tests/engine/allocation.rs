@@ -1,8 +1,11 @@
-//! The path of a known flow allocates nothing.
+//! The path of a known flow allocates nothing, whatever the encapsulation.
 
-use fastpath::{Datagram, FrameSink, Train, TrainSink, VnetHdr};
+use fastpath::{
+    Arrival, ControlSink, Datagram, Encapsulation, FrameSink, Link, Outlets, Train, TrainSink,
+    VnetHdr,
+};
 
-use crate::frames::{Node, Tcp, endpoint, forwarding, read};
+use crate::frames::{Node, Tcp, endpoint, peer, read, sleeve, snapshot};
 
 /// Sinks that keep nothing.
 struct Nowhere(usize);
@@ -19,24 +22,25 @@ impl FrameSink for Nowhere {
     }
 }
 
-#[test]
-fn a_known_flow_allocates_nothing() {
-    let (mut a, mut b) = (
-        Node::new(forwarding(1450, &[2])),
-        Node::new(forwarding(1450, &[1])),
-    );
-    let tcp = Tcp::new(40 * 1_398);
-    let mut bulk = read(tcp.header(1_398), &tcp.partial());
+impl ControlSink for Nowhere {
+    fn probe(&mut self, _: Arrival<'_>) {
+        self.0 += 1;
+    }
+}
+
+/// A flow from node 1 to node 2 over this link's like, and from node 1's engine what it sends.
+fn known_flow(to: &Link, from: Link) -> usize {
+    let source = from.endpoint;
+    let encapsulation = to.encapsulation;
+    let mut a = Node::new(snapshot(peer(1), [to.clone()]));
+    let mut b = Node::new(snapshot(peer(2), [from]));
+    let tcp = Tcp::new(40 * 1_386);
+    let mut bulk = read(tcp.header(1_386), &tcp.partial());
     let small = read(VnetHdr::PLAIN, &Tcp::new(64).frame());
     // Both ends learn, and every buffer is touched once.
     let run = a.read_tap([bulk.clone()]).remove(0).datagrams;
-    b.receive(endpoint(1), std::slice::from_ref(&run));
-    let bytes = run.concat();
-    let received = Datagram {
-        bytes: &bytes,
-        segment: run[0].len(),
-        source: endpoint(1),
-    };
+    b.receive_in(encapsulation, source, std::slice::from_ref(&run));
+    let (segment, mut bytes) = (run[0].len(), run.concat());
 
     let (mut nowhere, mut tap) = (Nowhere(0), Nowhere(0));
     let count = allocation_counter::measure(|| {
@@ -67,18 +71,86 @@ fn a_known_flow_allocates_nothing() {
                 &mut tap,
             );
             egress.flush(&mut nowhere);
-            let Node {
-                ingress,
-                forwarding,
-                macs,
-                counters,
-                now,
-                ..
-            } = &mut b;
-            ingress.batch([received], forwarding, macs, counters, *now, &mut nowhere);
+            receive(&mut b, &mut bytes, segment, source, encapsulation, &mut tap);
         }
     });
     // The clone of the small read, which the engine completes in place, is the test's own.
     assert_eq!(count.count_total, 100);
-    assert_eq!(nowhere.0, 100 * (41 + 42));
+    assert_eq!(nowhere.0, 100 * 41);
+    tap.0
+}
+
+fn receive(
+    node: &mut Node,
+    bytes: &mut [u8],
+    segment: usize,
+    source: std::net::SocketAddr,
+    encapsulation: Encapsulation,
+    tap: &mut Nowhere,
+) -> usize {
+    let received = Datagram {
+        bytes,
+        segment,
+        source,
+        encapsulation,
+    };
+    let (mut relayed, mut probes) = (Nowhere(0), Nowhere(0));
+    let mut out = Outlets {
+        tap,
+        underlay: &mut relayed,
+        control: &mut probes,
+    };
+    let Node {
+        ingress,
+        forwarding,
+        macs,
+        counters,
+        now,
+        ..
+    } = node;
+    ingress.batch([received], forwarding, macs, counters, *now, &mut out);
+    relayed.0
+}
+
+fn by_sleeve(to: u8) -> Link {
+    Link {
+        encapsulation: Encapsulation::Sleeve,
+        ..Link::vxlan(Some(peer(to)), sleeve(to), 1438)
+    }
+}
+
+#[test]
+fn a_known_flow_allocates_nothing() {
+    let vxlan = |n| Link::vxlan(Some(peer(n)), endpoint(n), 1450);
+    // The offload header, the frame's headers, and 40 payloads.
+    assert_eq!(known_flow(&vxlan(2), vxlan(1)), 100 * 42);
+    assert_eq!(known_flow(&by_sleeve(2), by_sleeve(1)), 100 * 42);
+}
+
+#[test]
+fn a_relay_allocates_nothing() {
+    let mut relay = Node::new(snapshot(peer(2), [by_sleeve(1), by_sleeve(3)]));
+    let datagram = [
+        &wire::sleeve::Header::plain(peer(1), peer(3)).bytes()[..],
+        &Tcp::new(1_386).frame(),
+    ]
+    .concat();
+    let run = vec![datagram; 40];
+    let (segment, bytes) = (run[0].len(), run.concat());
+    let mut runs = vec![bytes; 100];
+    let (mut tap, mut relayed) = (Nowhere(0), 0);
+    let count = allocation_counter::measure(|| {
+        for bytes in &mut runs {
+            relayed += receive(
+                &mut relay,
+                bytes,
+                segment,
+                sleeve(1),
+                Encapsulation::Sleeve,
+                &mut tap,
+            );
+        }
+    });
+    assert_eq!(count.count_total, 0);
+    assert_eq!((relayed, tap.0), (4000, 0));
 }

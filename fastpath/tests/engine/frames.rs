@@ -1,18 +1,18 @@
 //! Frames to feed the engine with, built by pnet, which is not the engine's own judge.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use fastpath::{
-    Counters, Datagram, Egress, Encapsulation, Forwarding, FrameSink, GsoType, Ingress, Link,
-    LinkCounters, MacTable, OwnAddress, Slot, TapTakes, Train, TrainLimits, TrainSink, VnetHdr,
+    Arrival, ControlSink, Counters, Datagram, Egress, Encapsulation, Forwarding, FrameSink,
+    GsoType, Ingress, Link, MacTable, Outlets, OwnAddress, Slot, TapTakes, Train, TrainLimits,
+    TrainSink, VnetHdr,
 };
 use pnet_packet::ip::IpNextHeaderProtocols;
 use pnet_packet::ipv4::MutableIpv4Packet;
 use pnet_packet::ipv6::MutableIpv6Packet;
 use pnet_packet::tcp::MutableTcpPacket;
 use pnet_packet::udp::MutableUdpPacket;
-use wire::{Mac, Vni, checksum};
+use wire::{Mac, PeerId, Vni, checksum};
 
 pub(crate) const POD_A: Mac = Mac([0x02, 0, 0, 0, 0, 0x0a]);
 pub(crate) const POD_B: Mac = Mac([0x02, 0, 0, 0, 0, 0x0b]);
@@ -27,24 +27,38 @@ pub(crate) fn endpoint(n: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, n], 6784))
 }
 
-/// A snapshot with a link of this inner MTU for each number; the slot is its place.
+/// Where a node has its sleeve.
+pub(crate) fn sleeve(n: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, n], 6783))
+}
+
+pub(crate) fn peer(n: u8) -> PeerId {
+    PeerId([n; 8])
+}
+
+/// The node under test.
+pub(crate) const ME: PeerId = PeerId([0xee; 8]);
+
+/// A snapshot with a VXLAN link of this inner MTU for each number; the slot is its place.
 pub(crate) fn forwarding(mtu: u16, peers: &[u8]) -> Forwarding {
-    let links = peers.iter().enumerate().map(|(slot, &n)| {
-        let link = Link {
-            endpoint: endpoint(n),
-            encapsulation: Encapsulation::Vxlan,
-            mtu,
-            counters: Arc::new(LinkCounters::default()),
-        };
-        (Slot::try_from(slot).unwrap(), link)
-    });
-    Forwarding::new(Vni::DEFAULT, Some(OWN), links)
+    snapshot(
+        ME,
+        peers
+            .iter()
+            .map(|&n| Link::vxlan(Some(peer(n)), endpoint(n), mtu)),
+    )
+}
+
+/// A snapshot of the node `me` with these links; the slot is the link's place.
+pub(crate) fn snapshot(me: PeerId, links: impl IntoIterator<Item = Link>) -> Forwarding {
+    Forwarding::new(Vni::DEFAULT, me, Some(OWN), (0 as Slot..).zip(links))
 }
 
 /// What a train was, kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sent {
     pub(crate) endpoint: SocketAddr,
+    pub(crate) encapsulation: Encapsulation,
     pub(crate) socket: usize,
     pub(crate) datagrams: Vec<Vec<u8>>,
 }
@@ -63,6 +77,7 @@ impl TrainSink for Underlay {
         assert!(train.count <= 64 && train.bytes.len() <= 65_507);
         self.0.push(Sent {
             endpoint: train.endpoint,
+            encapsulation: train.encapsulation,
             socket: train.socket,
             datagrams,
         });
@@ -76,6 +91,29 @@ impl FrameSink for Tap {
     fn deliver(&mut self, parts: &[&[u8]]) {
         self.0.push(parts.concat());
     }
+}
+
+/// Probes that arrived: how, whence, whether relayed, and what.
+#[derive(Debug, Default)]
+pub(crate) struct Probes(pub(crate) Vec<(Encapsulation, SocketAddr, bool, Vec<u8>)>);
+
+impl ControlSink for Probes {
+    fn probe(&mut self, probe: Arrival<'_>) {
+        self.0.push((
+            probe.encapsulation,
+            probe.source,
+            probe.relayed,
+            probe.frame.to_vec(),
+        ));
+    }
+}
+
+/// All that came of a batch of receives.
+#[derive(Debug, Default)]
+pub(crate) struct Came {
+    pub(crate) tap: Tap,
+    pub(crate) relayed: Underlay,
+    pub(crate) probes: Probes,
 }
 
 /// One node's engine.
@@ -133,18 +171,36 @@ impl Node {
         underlay.0
     }
 
-    /// One batch of receives, each of them a run of datagrams as `UDP_GRO` delivers it.
+    /// One batch of VXLAN receives, each of them a run of datagrams as `UDP_GRO` delivers it.
     pub(crate) fn receive(&mut self, from: SocketAddr, runs: &[Vec<Vec<u8>>]) -> Vec<Vec<u8>> {
-        let runs: Vec<_> = runs
+        let came = self.receive_in(Encapsulation::Vxlan, from, runs);
+        assert_eq!((came.relayed.0, came.probes.0), (vec![], vec![]));
+        came.tap.0
+    }
+
+    /// One batch of receives in an encapsulation.
+    pub(crate) fn receive_in(
+        &mut self,
+        encapsulation: Encapsulation,
+        source: SocketAddr,
+        runs: &[Vec<Vec<u8>>],
+    ) -> Came {
+        let mut runs: Vec<_> = runs
             .iter()
             .map(|run| (run[0].len(), run.concat()))
             .collect();
-        let received = runs.iter().map(|(segment, bytes)| Datagram {
+        let received = runs.iter_mut().map(|(segment, bytes)| Datagram {
             bytes,
             segment: *segment,
-            source: from,
+            source,
+            encapsulation,
         });
-        let mut tap = Tap::default();
+        let mut came = Came::default();
+        let mut out = Outlets {
+            tap: &mut came.tap,
+            underlay: &mut came.relayed,
+            control: &mut came.probes,
+        };
         let Self {
             ingress,
             forwarding,
@@ -153,8 +209,8 @@ impl Node {
             now,
             ..
         } = self;
-        ingress.batch(received, forwarding, macs, counters, *now, &mut tap);
-        tap.0
+        ingress.batch(received, forwarding, macs, counters, *now, &mut out);
+        came
     }
 }
 

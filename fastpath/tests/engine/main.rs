@@ -9,5 +9,6 @@
 mod allocation;
 mod frames;
 mod offload;
+mod sleeve;
 mod switching;
 mod too_big;

@@ -1,9 +1,9 @@
 //! Learning, flooding, verdicts: what becomes of a frame.
 
-use crate::frames::{Node, POD_A, POD_B, Tcp, endpoint, forwarding, read};
-use fastpath::{DropReason, MacEntry, Port, VnetHdr};
+use crate::frames::{ME, Node, POD_A, POD_B, Tcp, endpoint, forwarding, read};
+use fastpath::{DropReason, Forwarding, MacEntry, Port, VnetHdr};
 use proptest::prelude::*;
-use wire::{Mac, vxlan};
+use wire::{Mac, Vni, vxlan};
 
 fn ethernet(dst: Mac, src: Mac, ethertype: u16, payload: &[u8]) -> Vec<u8> {
     [&wire::ethernet::header(dst, src, ethertype)[..], payload].concat()
@@ -137,6 +137,7 @@ fn every_refused_frame_has_its_reason() {
             encapsulated(1, &group),
             DropReason::PeerBadSource,
         ),
+        (endpoint(1), encapsulated(1, &stp), DropReason::LinkLocal),
     ] {
         assert_eq!(from_peer(source, datagram).dropped(reason), 1, "{reason:?}");
     }
@@ -147,7 +148,7 @@ fn a_longer_frame_than_the_link_takes_still_reaches_the_wider_ones() {
     let narrow = forwarding(1400, &[1]);
     let mut links = vec![(0, narrow.link(0).unwrap().clone())];
     links.push((1, forwarding(1450, &[2]).link(0).unwrap().clone()));
-    let mut node = Node::new(fastpath::Forwarding::new(wire::Vni::DEFAULT, None, links));
+    let mut node = Node::new(Forwarding::new(Vni::DEFAULT, ME, None, links));
     let frame = ethernet(Mac::BROADCAST, POD_A, 0x0800, &[0; 1450]);
     let sent = node.read_tap([read(VnetHdr::PLAIN, &frame)]);
     assert_eq!(

@@ -29,6 +29,20 @@ pub(crate) fn set_option(
     super::check(result).map(drop)
 }
 
+/// Reads an option whose value is an int.
+pub(crate) fn option(
+    fd: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+) -> io::Result<libc::c_int> {
+    let (mut value, mut len) = (0, INT_LEN);
+    let pointer = std::ptr::from_mut(&mut value).cast::<libc::c_void>();
+    // SAFETY: pointer and length describe the int `value`, which the kernel writes no more than that
+    // length of; `len` outlives the call.
+    let result = unsafe { libc::getsockopt(fd.as_raw_fd(), level, option, pointer, &raw mut len) };
+    super::check(result).map(|_| value)
+}
+
 /// Length of an int as the kernel wants it.
 #[expect(clippy::cast_possible_truncation, reason = "an int has 4 bytes")]
 const INT_LEN: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;

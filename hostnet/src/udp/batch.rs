@@ -26,6 +26,17 @@ pub struct Received<'a> {
     pub segment: Option<u16>,
 }
 
+/// As [`Received`], to be worked on in place.
+#[derive(Debug)]
+pub struct ReceivedMut<'a> {
+    /// The payload, of all datagrams one after the other.
+    pub bytes: &'a mut [u8],
+    /// Who sent it; IPv4 is plain, whichever the socket.
+    pub source: SocketAddr,
+    /// Length of each datagram but the last, which may be shorter; `None` means one datagram.
+    pub segment: Option<u16>,
+}
+
 impl RecvBatch {
     /// Bytes that a joined train has at most.
     pub const SLOT_LEN: usize = 65_536;
@@ -64,20 +75,22 @@ impl RecvBatch {
     /// cut off, is left out; neither happens on an internet socket.
     pub fn iter(&self) -> impl Iterator<Item = Received<'_>> {
         self.slots[..self.filled].iter().filter_map(|slot| {
-            let bytes = &slot.buffer[..slot.len];
-            if slot.flags & libc::MSG_TRUNC != 0 {
-                return None;
-            }
-            // An int: udp(7).
-            let segment = slot
-                .control
-                .find(libc::SOL_UDP, libc::UDP_GRO)
-                .and_then(|data| data.first_chunk())
-                .and_then(|data| u16::try_from(i32::from_ne_bytes(*data)).ok())
-                .filter(|segment| *segment != 0 && usize::from(*segment) < bytes.len());
+            let (source, segment) = described(slot)?;
             Some(Received {
-                bytes,
-                source: slot.address.to_inet()?,
+                bytes: &slot.buffer[..slot.len],
+                source,
+                segment,
+            })
+        })
+    }
+
+    /// As [`Self::iter`], for who works on the bytes where they are.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = ReceivedMut<'_>> {
+        self.slots[..self.filled].iter_mut().filter_map(|slot| {
+            let (source, segment) = described(slot)?;
+            Some(ReceivedMut {
+                bytes: &mut slot.buffer[..slot.len],
+                source,
                 segment,
             })
         })
@@ -97,6 +110,21 @@ impl RecvBatch {
     pub fn capacity(&self) -> usize {
         self.slots.len()
     }
+}
+
+/// Sender and length of the datagrams in a slot, unless it was cut off.
+fn described(slot: &Slot) -> Option<(SocketAddr, Option<u16>)> {
+    if slot.flags & libc::MSG_TRUNC != 0 {
+        return None;
+    }
+    // An int: udp(7).
+    let segment = slot
+        .control
+        .find(libc::SOL_UDP, libc::UDP_GRO)
+        .and_then(|data| data.first_chunk())
+        .and_then(|data| u16::try_from(i32::from_ne_bytes(*data)).ok())
+        .filter(|segment| *segment != 0 && usize::from(*segment) < slot.len);
+    Some((slot.address.to_inet()?, segment))
 }
 
 impl Received<'_> {

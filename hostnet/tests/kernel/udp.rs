@@ -146,6 +146,7 @@ fn small_and_large_datagrams_arrive_whole() {
         strict.send_train(dest, &bytes[..most], 0).unwrap();
         let error = strict.send_train(dest, &bytes[..=most], 0).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(nix::libc::EMSGSIZE));
+        assert_eq!(a.run(|| hostnet::udp::path_mtu(dest)).unwrap(), 1500);
         let batch = [most, most + 1, most].map(|len| Datagram {
             dest,
             bytes: &bytes[..len],

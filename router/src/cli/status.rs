@@ -217,9 +217,10 @@ fn write_overlay(out: &mut String, overlay: &OverlayStatus) -> fmt::Result {
     writeln!(out, "           tap {tap}, {workers}, offloads {offloads}")?;
     writeln!(
         out,
-        "           VXLAN to UDP {}, VNI {}, {}",
+        "           VXLAN to UDP {}, VNI {}, sleeve to UDP {}, {}",
         overlay.vxlan_port,
         overlay.vni,
+        overlay.sleeve_port,
         if overlay.encrypted {
             "encrypted"
         } else {
@@ -284,7 +285,10 @@ fn write_peers(out: &mut String, peers: &[PeerStatus]) -> fmt::Result {
             span(peer.since_secs),
             peer.address
                 .map_or_else(dash, |address| address.to_string()),
-            "vxlan".to_owned(),
+            match &peer.via {
+                Some(relay) => format!("{} by {relay}", peer.encapsulation.as_str()),
+                None => peer.encapsulation.as_str().to_owned(),
+            },
             if peer.mtu == 0 {
                 dash()
             } else {
@@ -357,7 +361,7 @@ node       node-1, identity 0101010101010101, weft 0.1.0
            reached at 192.0.2.1:6784
 overlay    bridge weft (02:00:00:00:00:01), 10.32.0.1/12
            tap weft-tap, 2 queues, offloads tso udp-gso
-           VXLAN to UDP 6784, VNI 1, not encrypted
+           VXLAN to UDP 6784, VNI 1, sleeve to UDP 6783, not encrypted
            MTU 1450 on an underlay of 1500
 addresses  10.32.0.0/12, ready
            2 in use and 524286 free on this node

@@ -88,10 +88,23 @@ async fn take(node: &Node, event: MeshEvent) {
 
 fn take_link(node: &Node, change: LinkChange) {
     match change {
-        LinkChange::Up { id, name, path, .. } => {
-            let (endpoint, mtu) = (path.endpoint, path.mtu);
-            tracing::info!(peer = %name, %id, %endpoint, mtu, "link up");
-            node.change_links(|switch| switch.peer_up(id, name, endpoint, mtu));
+        LinkChange::Up {
+            id,
+            name,
+            path,
+            sleeve,
+        } => {
+            tracing::info!(
+                peer = %name,
+                %id,
+                encapsulation = %path.encapsulation,
+                endpoint = %path.endpoint,
+                hops = path.hops,
+                mtu = path.mtu,
+                reason = path.reason,
+                "link up"
+            );
+            node.change_links(|switch| switch.peer_up(id, name, path, sleeve));
         }
         LinkChange::Down { id, name, reason } => {
             tracing::warn!(peer = %name, %id, reason, "link down");

@@ -6,6 +6,7 @@
 //! other, and goes back to sleep when neither had anything. Nothing here is async.
 
 mod links;
+mod probes;
 mod sinks;
 mod worker;
 
@@ -22,10 +23,13 @@ use fastpath::{Counters, Forwarding, LinkTotals, MacTable, OwnAddress, Port, Tra
 use hostnet::poll::Waker;
 use hostnet::tap::{Offloads, Tap, TapCapabilities, TapOptions, TapQueue};
 use hostnet::udp::{UdpOptions, UdpSocket};
-use wire::{Mac, Vni};
+use tokio::sync::mpsc;
+use wire::{Mac, PeerId, Vni};
 
 use links::Links;
 pub use links::{LinkKey, LinkTarget};
+pub use probes::{ProbeArrival, ProbeSendError, Prober, QUEUE as PROBE_QUEUE};
+use sinks::Sockets;
 use worker::Worker;
 
 /// What the data path is made of.
@@ -38,6 +42,10 @@ pub struct DatapathConfig {
     /// The address, usually any, and the UDP port on which VXLAN arrives. It leaves from the same
     /// address and from ports of the kernel's choice.
     pub listen: SocketAddr,
+    /// As `listen`, of sleeve, which leaves from there too.
+    pub sleeve: SocketAddr,
+    /// This node.
+    pub me: PeerId,
     /// The virtual network.
     pub vni: Vni,
     /// How long a MAC is remembered after it was last seen.
@@ -62,6 +70,7 @@ const SEND_BUFFER: usize = 4 << 20;
 pub struct Datapath {
     shared: Arc<Shared>,
     links: Links,
+    prober: Prober,
     capabilities: Vec<String>,
     workers: Vec<Running>,
 }
@@ -108,12 +117,16 @@ pub struct MacView {
 
 impl Datapath {
     /// Opens the TAP and the sockets in the calling thread's network namespace and starts the
-    /// workers. The TAP is down and on no bridge yet.
+    /// workers. The TAP is down and on no bridge yet. Probes that arrive go into the queue.
     ///
     /// # Errors
-    /// The TAP cannot be made, or the port is taken; the text says what to do.
-    pub fn start(config: &DatapathConfig) -> anyhow::Result<Self> {
+    /// The TAP cannot be made, or a port is taken; the text says what to do.
+    pub fn start(
+        config: &DatapathConfig,
+        probes: &mpsc::Sender<ProbeArrival>,
+    ) -> anyhow::Result<Self> {
         hostnet::udp::assert_port_free(config.listen)?;
+        hostnet::udp::assert_port_free(config.sleeve)?;
         let mut tap = Tap::open(&TapOptions {
             name: &config.tap,
             queues: config.queues,
@@ -125,7 +138,7 @@ impl Datapath {
             },
         })?;
         let tap_capabilities = tap.capabilities();
-        let forwarding = Forwarding::new(config.vni, None, []);
+        let forwarding = Forwarding::new(config.vni, config.me, None, []);
         let shared = Arc::new(Shared {
             forwarding: ArcSwap::from_pointee(forwarding),
             macs: MacTable::new(MAC_CAPACITY),
@@ -135,19 +148,22 @@ impl Datapath {
         });
 
         let mut capabilities = labels(tap_capabilities);
-        let mut workers = Vec::new();
+        let (mut workers, mut prober) = (Vec::new(), None);
         let queues: Arc<[TapQueue]> = tap.take_queues().into();
         for own in 0..queues.len() {
-            let rx = bind(config, config.listen, true)?;
-            let tx = (0..SOCKETS)
-                .map(|_| bind(config, SocketAddr::new(config.listen.ip(), 0), false))
-                .collect::<anyhow::Result<Vec<_>>>()?;
+            let sockets = open_sockets(config)?;
             if own == 0 {
-                let udp = tx[0].capabilities();
-                shared.segment.store(config.offloads && udp.gso, Relaxed);
-                capabilities.extend((config.offloads && udp.gso).then(|| "udp-gso".to_owned()));
+                let (tx, rx) = (sockets.spread[0].capabilities(), &sockets.vxlan);
+                shared.segment.store(config.offloads && tx.gso, Relaxed);
+                capabilities.extend((config.offloads && tx.gso).then(|| "udp-gso".to_owned()));
                 capabilities.extend(rx.capabilities().gro.then(|| "udp-gro".to_owned()));
             }
+            prober.get_or_insert_with(|| Prober {
+                vni: config.vni,
+                me: config.me,
+                vxlan: Arc::clone(&sockets.spread[0]),
+                sleeve: Arc::clone(&sockets.sleeve),
+            });
             let waker = Arc::new(Waker::new().context("make a worker's event descriptor")?);
             let counters = Arc::new(Counters::default());
             let tick = Arc::new(AtomicU32::new(0));
@@ -155,8 +171,8 @@ impl Datapath {
                 worker::Parts {
                     queues: Arc::clone(&queues),
                     own,
-                    rx,
-                    tx,
+                    sockets,
+                    probes: probes.clone(),
                     waker: Arc::clone(&waker),
                 },
                 Arc::clone(&shared),
@@ -176,10 +192,12 @@ impl Datapath {
                 tick,
             });
         }
-        let links = Links::new(config.vni);
+        let links = Links::new(config.vni, config.me);
+        let prober = prober.context("the TAP has no queue")?;
         Ok(Self {
             shared,
             links,
+            prober,
             capabilities,
             workers,
         })
@@ -198,6 +216,11 @@ impl Datapath {
             .replace(targets, &self.shared.macs, |forwarding| {
                 self.shared.forwarding.store(Arc::new(forwarding));
             });
+    }
+
+    /// Who sends probes, the way that frames go.
+    pub fn prober(&self) -> Prober {
+        self.prober.clone()
     }
 
     /// Forgets MACs that have not been seen for `age`. To be called every few seconds.
@@ -300,16 +323,33 @@ impl Datapath {
     }
 }
 
-fn bind(config: &DatapathConfig, address: SocketAddr, receives: bool) -> anyhow::Result<UdpSocket> {
-    Ok(UdpSocket::bind(&UdpOptions {
-        bind: address,
-        reuse_port: receives,
-        recv_buffer: if receives { RECEIVE_BUFFER } else { 0 },
-        send_buffer: if receives { 0 } else { SEND_BUFFER },
-        gro: receives && config.offloads,
+fn open_sockets(config: &DatapathConfig) -> anyhow::Result<Sockets> {
+    let receives = |bind| UdpOptions {
+        bind,
+        reuse_port: true,
+        recv_buffer: RECEIVE_BUFFER,
+        send_buffer: 0,
+        gro: config.offloads,
         dont_fragment: true,
         only_v6: false,
-    })?)
+    };
+    let sends = UdpOptions {
+        bind: SocketAddr::new(config.listen.ip(), 0),
+        reuse_port: false,
+        recv_buffer: 0,
+        send_buffer: SEND_BUFFER,
+        gro: false,
+        ..receives(config.listen)
+    };
+    let spread = (0..SOCKETS).map(|_| Ok(Arc::new(UdpSocket::bind(&sends)?)));
+    Ok(Sockets {
+        vxlan: UdpSocket::bind(&receives(config.listen))?,
+        spread: spread.collect::<anyhow::Result<_>>()?,
+        sleeve: Arc::new(UdpSocket::bind(&UdpOptions {
+            send_buffer: SEND_BUFFER,
+            ..receives(config.sleeve)
+        })?),
+    })
 }
 
 /// What the TAP's kernel granted, by name.

@@ -67,6 +67,7 @@ fn defaults() {
     assert_eq!(settings.socket, Path::new("/run/weft/weft.sock"));
     assert_eq!(settings.range.to_string(), "10.32.0.0/12");
     assert_eq!((settings.control_port, settings.vxlan_port), (6783, 6784));
+    assert_eq!(settings.sleeve_port, 6783);
     assert_eq!(
         settings.metrics_address,
         Some("0.0.0.0:6782".parse().unwrap())
@@ -110,6 +111,7 @@ fn ports_of_peers_follow_the_ports_of_this_node() {
     let settings = settings(&line, "").unwrap();
     assert_eq!(settings.peers[0].to_string(), "a:7000");
     assert_eq!(settings.vteps[0].to_string(), "10.0.0.1:8472");
+    assert_eq!(settings.sleeve_port, 7000);
 }
 
 #[test]
@@ -197,6 +199,8 @@ fn values_that_cannot_be() {
         ("--tap", "weft", "must differ"),
         ("--vxlan-port", "0", "1 to 65535"),
         ("--vxlan-port", "6783", "must differ"),
+        ("--sleeve-port", "65536", "1 to 65535"),
+        ("--sleeve-port", "6784", "must differ"),
         ("--vni", "16777216", "VNI"),
         ("--control-port", "x", "1 to 65535"),
         ("--control-port", "6782", "must differ"),

@@ -39,8 +39,10 @@ pub struct Settings {
     pub peers: Vec<Endpoint>,
     /// Endpoints that speak VXLAN only.
     pub vteps: Vec<Endpoint>,
-    /// UDP port of the data path.
+    /// UDP port of VXLAN.
     pub vxlan_port: u16,
+    /// UDP port of sleeve.
+    pub sleeve_port: u16,
     /// VXLAN network identifier.
     pub vni: Vni,
     /// TCP port of the connections between routers.
@@ -90,6 +92,7 @@ impl Settings {
         line("peer", toml::Value::Array(all(&self.peers)));
         line("vtep", toml::Value::Array(all(&self.vteps)));
         line("vxlan_port", number(self.vxlan_port.into()));
+        line("sleeve_port", number(self.sleeve_port.into()));
         line("vni", number(self.vni.get()));
         line("control_port", number(self.control_port.into()));
         line(
@@ -141,6 +144,7 @@ pub(super) fn validate(
     let mut v = Validator { problems };
     let control_port = v.read("control_port", &options.control_port, 6783, port);
     let vxlan_port = v.read("vxlan_port", &options.vxlan_port, vxlan::DEFAULT_PORT, port);
+    let sleeve_port = v.read("sleeve_port", &options.sleeve_port, control_port, port);
     let default_metrics = Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 6782));
     let metrics_address = v.read(
         "metrics_address",
@@ -173,6 +177,7 @@ pub(super) fn validate(
         peers: v.endpoints("peer", &options.peer, control_port),
         vteps: v.endpoints("vtep", &options.vtep, vxlan_port),
         vxlan_port,
+        sleeve_port,
         vni: v.read("vni", &options.vni, Vni::DEFAULT, parsed),
         control_port,
         listen: v.read("listen", &options.listen, None, listen),
@@ -288,14 +293,14 @@ impl Validator {
                 ),
             );
         }
-        if settings.vxlan_port == settings.control_port {
+        if settings.vxlan_port == settings.sleeve_port {
             self.problem(
                 "vxlan_port",
                 options.vxlan_port.as_ref(),
                 format_args!(
-                    "control_port is {} too, and its UDP side is for relayed and encrypted data: \
-                     the two must differ",
-                    settings.control_port
+                    "sleeve_port is {} too, which is control_port's unless it is set: the two must \
+                     differ",
+                    settings.sleeve_port
                 ),
             );
         }

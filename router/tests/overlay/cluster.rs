@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -174,6 +175,17 @@ pub(crate) fn receive(
             return Some(packet.bytes.to_vec());
         }
     }
+}
+
+/// Gives nft these rules, all or none, in a namespace.
+pub(crate) fn nft(netns: &NetNs, rules: &str) {
+    let run = netns.run(|| Command::new("nft").arg(rules).output());
+    let output = run.unwrap().expect("nft is installed (.ci/test does it)");
+    assert!(
+        output.status.success(),
+        "{rules}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// A counter of a node's router.

@@ -3,14 +3,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
 
 use hostnet::netns::NetNs;
 use mesh::SplitMix64;
 use ring::digest::{Context, Digest, SHA256};
 use router::lab::world::World;
 
-use crate::cluster::{PATIENCE, cluster_on, counter};
+use crate::cluster::{PATIENCE, cluster_on, counter, nft};
 
 const MB: usize = 1 << 20;
 
@@ -77,16 +76,10 @@ fn carry(world: &World, len: usize) -> (Digest, Digest) {
 
 /// Drops one in a thousand of the overlay's datagrams that reach a node.
 fn lose(node: &NetNs) {
-    let rules = "add table inet loss
-        add chain inet loss in { type filter hook prerouting priority -300; }
-        add rule inet loss in udp dport 6784 numgen random mod 1000 0 drop";
-    let nft = node
-        .run(|| Command::new("nft").arg(rules).output())
-        .unwrap();
-    let output = nft.expect("nft is installed (.ci/test does it)");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
+    nft(
+        node,
+        "add table inet loss
+         add chain inet loss in { type filter hook prerouting priority -300; }
+         add rule inet loss in udp dport 6784 numgen random mod 1000 0 drop",
     );
 }

@@ -1,7 +1,7 @@
 //! The links that workers may use, and the slots under which they know them.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fastpath::{
@@ -19,14 +19,37 @@ pub enum LinkKey {
 }
 
 /// A link that the control plane wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkTarget {
     /// Whom it leads to.
     pub key: LinkKey,
-    /// Where its datagrams go.
+    /// Where its datagrams go: to the other end, or to a relay.
     pub endpoint: SocketAddr,
+    /// The relay; none: the other end itself.
+    pub via: Option<PeerId>,
+    /// How they are wrapped.
+    pub encapsulation: Encapsulation,
     /// Largest inner IP packet that fits, in bytes.
     pub mtu: u16,
+    /// Where sleeve reaches the peer directly: for what others send through this node.
+    pub sleeve: Option<SocketAddr>,
+    /// Addresses from which its datagrams may come, besides that of a direct endpoint.
+    pub sources: Vec<IpAddr>,
+}
+
+impl LinkTarget {
+    /// A direct link in VXLAN.
+    pub fn vxlan(key: LinkKey, endpoint: SocketAddr, mtu: u16) -> Self {
+        Self {
+            key,
+            endpoint,
+            via: None,
+            encapsulation: Encapsulation::Vxlan,
+            mtu,
+            sleeve: None,
+            sources: Vec::new(),
+        }
+    }
 }
 
 /// The highest slot: more links than a mesh has peers, and a snapshot's list stays small.
@@ -36,6 +59,7 @@ const MAX_SLOT: Slot = 8191;
 #[derive(Debug)]
 pub(super) struct Links {
     vni: Vni,
+    me: PeerId,
     known: Mutex<State>,
 }
 
@@ -56,9 +80,10 @@ struct Known {
 }
 
 impl Links {
-    pub(super) fn new(vni: Vni) -> Self {
+    pub(super) fn new(vni: Vni, me: PeerId) -> Self {
         Self {
             vni,
+            me,
             known: Mutex::default(),
         }
     }
@@ -74,24 +99,27 @@ impl Links {
         let state = &mut *state;
         let known = &mut state.links;
         let mut gone = Vec::new();
+        let wanted: BTreeSet<_> = targets.iter().map(|target| target.key).collect();
         known.retain(|key, link| {
-            let stays = targets.iter().any(|target| target.key == *key);
+            let stays = wanted.contains(key);
             if !stays {
                 gone.push(link.slot);
             }
             stays
         });
+        let mut taken: BTreeSet<_> = known.values().map(|link| link.slot).collect();
         for target in targets {
             if let Some(link) = known.get_mut(&target.key) {
-                link.target = *target;
+                link.target = target.clone();
                 continue;
             }
-            let free = |slot: &Slot| known.values().all(|link| link.slot != *slot);
+            let free = |slot: &Slot| !taken.contains(slot);
             let Some(slot) = (state.next..=MAX_SLOT).chain(0..state.next).find(free) else {
                 tracing::warn!(endpoint = %target.endpoint, "no slot free for a link: left out");
                 continue;
             };
             state.next = if slot == MAX_SLOT { 0 } else { slot + 1 };
+            taken.insert(slot);
             // A worker with an old snapshot may have learned for the slot's last owner after it left.
             macs.forget_link(slot);
             let counters = Arc::default();
@@ -99,7 +127,7 @@ impl Links {
                 target.key,
                 Known {
                     slot,
-                    target: *target,
+                    target: target.clone(),
                     counters,
                 },
             );
@@ -125,15 +153,21 @@ impl Links {
                  counters,
              }| {
                 let link = Link {
+                    peer: match target.key {
+                        LinkKey::Peer(peer) => Some(peer),
+                        LinkKey::Vtep(_) => None,
+                    },
                     endpoint: target.endpoint,
-                    encapsulation: Encapsulation::Vxlan,
+                    encapsulation: target.encapsulation,
                     mtu: target.mtu,
+                    sleeve: target.sleeve,
+                    sources: target.sources.clone(),
                     counters: Arc::clone(counters),
                 };
                 (*slot, link)
             },
         );
-        Forwarding::new(self.vni, state.own, links)
+        Forwarding::new(self.vni, self.me, state.own, links)
     }
 
     pub(super) fn key(&self, slot: Slot) -> Option<LinkKey> {
@@ -148,7 +182,7 @@ impl Links {
         self.lock()
             .links
             .values()
-            .map(|link| (link.target, link.counters.totals()))
+            .map(|link| (link.target.clone(), link.counters.totals()))
             .collect()
     }
 
@@ -167,16 +201,15 @@ mod tests {
 
     fn target(n: u8) -> LinkTarget {
         let endpoint = SocketAddr::from(([192, 0, 2, n], 6784));
-        LinkTarget {
-            key: LinkKey::Peer(PeerId([n; 8])),
-            endpoint,
-            mtu: 1450,
-        }
+        LinkTarget::vxlan(LinkKey::Peer(PeerId([n; 8])), endpoint, 1450)
     }
 
     #[test]
     fn slots_stay_with_their_links_and_macs_go_with_them() {
-        let (links, macs) = (Links::new(Vni::DEFAULT), MacTable::new(16));
+        let (links, macs) = (
+            Links::new(Vni::DEFAULT, PeerId([0xee; 8])),
+            MacTable::new(16),
+        );
         let mut published = Vec::new();
         links.replace(&[target(1), target(2)], &macs, |f| published.push(f));
         let two = published[0].source(target(2).endpoint.ip()).unwrap();

@@ -2,21 +2,47 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
-use fastpath::{Counters, DropReason, FrameSink, MAX_PARTS, Train, TrainSink, VnetHdr};
+use fastpath::{
+    Counters, DropReason, Encapsulation, Forwarding, FrameSink, MAX_PARTS, Train, TrainSink,
+    VnetHdr,
+};
 use hostnet::poll::{PollFd, PollFlags};
 use hostnet::tap::TapQueue;
 use hostnet::udp::UdpSocket;
 use nix::errno::Errno;
 use wire::flow;
 
+/// A worker's sockets.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    /// Receives VXLAN.
+    pub(super) vxlan: UdpSocket,
+    /// Send VXLAN, at least one: each from a port of its own.
+    pub(super) spread: Vec<Arc<UdpSocket>>,
+    /// Sends and receives sleeve.
+    pub(super) sleeve: Arc<UdpSocket>,
+}
+
+impl Sockets {
+    /// The one that a train leaves by.
+    fn of(&self, train: &Train<'_>) -> &UdpSocket {
+        match train.encapsulation {
+            Encapsulation::Vxlan => &self.spread[train.socket % self.spread.len()],
+            Encapsulation::Sleeve => &self.sleeve,
+        }
+    }
+}
+
 /// Sends trains through a worker's sockets, for the length of one batch.
 #[derive(Debug)]
 pub(super) struct Underlay<'a> {
-    sockets: &'a [UdpSocket],
+    sockets: &'a Sockets,
+    forwarding: &'a Forwarding,
     counters: &'a Counters,
     /// Whether the kernel cuts trains (`UDP_SEGMENT`).
     segment: &'a AtomicBool,
@@ -30,12 +56,14 @@ const PATIENCE: Duration = Duration::from_millis(2);
 
 impl<'a> Underlay<'a> {
     pub(super) fn new(
-        sockets: &'a [UdpSocket],
+        sockets: &'a Sockets,
+        forwarding: &'a Forwarding,
         counters: &'a Counters,
         segment: &'a AtomicBool,
     ) -> Self {
         Self {
             sockets,
+            forwarding,
             counters,
             segment,
             patience: PATIENCE,
@@ -50,7 +78,7 @@ impl TrainSink for Underlay<'_> {
                 // Either the kernel cuts no trains, or a datagram is too long: one by one tells.
                 Err(error) if refuses_trains(&error) => self.one_by_one(&train, Some(&error)),
                 Err(error) => {
-                    self.counters.drop(reason(&error), train.count as u64);
+                    self.refused(&train, &error, train.count);
                     0
                 }
                 Ok(()) => {
@@ -83,15 +111,25 @@ impl Underlay<'_> {
                     }
                     sent += 1;
                 }
-                Err(error) => self.counters.drop(reason(&error), 1),
+                Err(error) => self.refused(train, &error, 1),
             }
         }
         self.counters.sent_trains(sent as u64);
         sent
     }
 
+    fn refused(&self, train: &Train<'_>, error: &io::Error, datagrams: usize) {
+        let reason = reason(error);
+        self.counters.drop(reason, datagrams as u64);
+        if reason == DropReason::UnderlayTooBig
+            && let Some(link) = self.forwarding.link(train.slot)
+        {
+            link.counters.too_big(datagrams as u64);
+        }
+    }
+
     fn patiently(&mut self, train: &Train<'_>, bytes: &[u8], segment: usize) -> io::Result<()> {
-        let socket = &self.sockets[train.socket % self.sockets.len()];
+        let socket = self.sockets.of(train);
         let segment = u16::try_from(segment).unwrap_or(0);
         match socket.send_train(train.endpoint, bytes, segment) {
             Err(error) if error.kind() == ErrorKind::WouldBlock && !self.patience.is_zero() => {

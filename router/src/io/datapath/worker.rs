@@ -6,13 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use fastpath::{Counters, Datagram, Egress, Ingress, TapTakes, TrainLimits, VnetHdr};
+use fastpath::{
+    Counters, Datagram, Egress, Encapsulation, Ingress, Outlets, TapTakes, TrainLimits, VnetHdr,
+};
 use hostnet::poll::{PollFd, PollFlags, Waker, poll};
 use hostnet::tap::{TapCapabilities, TapQueue};
-use hostnet::udp::{RecvBatch, UdpSocket};
+use hostnet::udp::RecvBatch;
+use tokio::sync::mpsc;
 
 use super::Shared;
-use super::sinks::{TapWriter, Underlay};
+use super::probes::{ProbeArrival, ProbeQueue};
+use super::sinks::{Sockets, TapWriter, Underlay};
 
 /// Reads from the TAP in one turn.
 const TAP_BUDGET: usize = 64;
@@ -40,8 +44,9 @@ pub(super) struct Parts {
     pub(super) queues: Arc<[TapQueue]>,
     /// Which is its own.
     pub(super) own: usize,
-    pub(super) rx: UdpSocket,
-    pub(super) tx: Vec<UdpSocket>,
+    pub(super) sockets: Sockets,
+    /// Where probes go.
+    pub(super) probes: mpsc::Sender<ProbeArrival>,
     pub(super) waker: Arc<Waker>,
 }
 
@@ -63,7 +68,14 @@ pub(super) struct Worker {
 #[derive(Debug, Clone, Copy)]
 struct Ready {
     tap: bool,
-    underlay: bool,
+    vxlan: bool,
+    sleeve: bool,
+}
+
+impl Ready {
+    fn any(self) -> bool {
+        self.tap || self.vxlan || self.sleeve
+    }
 }
 
 /// The TAP's interface was deleted: there is nothing left to read from or write to.
@@ -85,7 +97,7 @@ impl Worker {
             udp: tap.uso,
         };
         Self {
-            egress: Egress::new(parts.tx.len(), limits),
+            egress: Egress::new(parts.sockets.spread.len(), limits),
             ingress: Ingress::new(takes),
             parts,
             shared,
@@ -101,14 +113,16 @@ impl Worker {
     pub(super) fn run(mut self) {
         let mut ready = Ready {
             tap: true,
-            underlay: true,
+            vxlan: true,
+            sleeve: true,
         };
         while !self.shared.stop.load(Relaxed) {
             self.tick.store(self.shared.now(), Relaxed);
             // What stopped at its budget goes on next turn, without asking the kernel.
             ready.tap = ready.tap && self.drain_tap();
-            ready.underlay = ready.underlay && self.drain_underlay();
-            if ready.tap || ready.underlay {
+            ready.vxlan = ready.vxlan && self.drain_underlay(Encapsulation::Vxlan);
+            ready.sleeve = ready.sleeve && self.drain_underlay(Encapsulation::Sleeve);
+            if ready.any() {
                 continue;
             }
             match self.sleep() {
@@ -126,16 +140,22 @@ impl Worker {
         let Parts {
             queues,
             own,
-            rx,
+            sockets,
             waker,
             ..
         } = &self.parts;
-        let mut polled = [queues[*own].as_fd(), rx.as_fd(), waker.as_fd()]
-            .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
+        let mut polled = [
+            queues[*own].as_fd(),
+            sockets.vxlan.as_fd(),
+            sockets.sleeve.as_fd(),
+            waker.as_fd(),
+        ]
+        .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
         if let Err(error) = poll(&mut polled, Some(SLEEP)) {
             tracing::error!(%error, "poll failed");
         }
-        let [tap, underlay, woken] = polled.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+        let [tap, vxlan, sleeve, woken] =
+            polled.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
         // A TAP that is down shows no error here, only one that is no more.
         if tap.intersects(PollFlags::POLLERR | PollFlags::POLLNVAL) {
             return Err(TapGone);
@@ -145,7 +165,8 @@ impl Worker {
         }
         Ok(Ready {
             tap: !tap.is_empty(),
-            underlay: !underlay.is_empty(),
+            vxlan: !vxlan.is_empty(),
+            sleeve: !sleeve.is_empty(),
         })
     }
 
@@ -160,7 +181,7 @@ impl Worker {
             ..
         } = self;
         let forwarding = shared.forwarding.load();
-        let mut underlay = Underlay::new(&parts.tx, counters, &shared.segment);
+        let mut underlay = Underlay::new(&parts.sockets, &forwarding, counters, &shared.segment);
         let mut tap = TapWriter::new(&parts.queues, counters);
         egress.begin(&forwarding, &shared.macs, shared.now());
         let (mut reads, mut datagrams) = (0, 0);
@@ -188,8 +209,9 @@ impl Worker {
         more
     }
 
-    /// Carries datagrams from the underlay to the TAP. Whether there may be more.
-    fn drain_underlay(&mut self) -> bool {
+    /// Carries datagrams from the underlay to the TAP, or on to other peers. Whether there may be
+    /// more.
+    fn drain_underlay(&mut self, encapsulation: Encapsulation) -> bool {
         let Self {
             parts,
             shared,
@@ -200,11 +222,20 @@ impl Worker {
             ..
         } = self;
         let forwarding = shared.forwarding.load();
+        let mut underlay = Underlay::new(&parts.sockets, &forwarding, counters, &shared.segment);
         let mut tap = TapWriter::new(&parts.queues, counters);
+        let mut control = ProbeQueue {
+            queue: &parts.probes,
+            counters,
+        };
+        let socket = match encapsulation {
+            Encapsulation::Vxlan => &parts.sockets.vxlan,
+            Encapsulation::Sleeve => &*parts.sockets.sleeve,
+        };
         let mut more = true;
         for _ in 0..UDP_BUDGET {
             let batch = &mut batches[usize::from(*full)];
-            match parts.rx.recv_batch(batch) {
+            match socket.recv_batch(batch) {
                 Ok(received) => {
                     more = received == batch.capacity();
                     let bytes: usize = batch.iter().map(|item| item.bytes.len()).sum();
@@ -219,10 +250,11 @@ impl Worker {
                     break;
                 }
             }
-            let received = batch.iter().map(|item| Datagram {
+            let received = batch.iter_mut().map(|item| Datagram {
                 bytes: item.bytes,
                 segment: item.segment.map_or(0, usize::from),
                 source: item.source,
+                encapsulation,
             });
             ingress.batch(
                 received,
@@ -230,7 +262,11 @@ impl Worker {
                 &shared.macs,
                 counters,
                 shared.now(),
-                &mut tap,
+                &mut Outlets {
+                    tap: &mut tap,
+                    underlay: &mut underlay,
+                    control: &mut control,
+                },
             );
             if !more {
                 break;
