@@ -33,6 +33,7 @@ pub mod link;
 mod mesh;
 mod message;
 mod myself;
+mod noise;
 mod peer;
 mod proto;
 mod refusal;
@@ -52,6 +53,10 @@ pub use hello::{Hello, HelloError};
 pub use link::{Encapsulation, LinkChange, Path};
 pub use mesh::{ConditionChange, Input, Mesh, Output};
 pub use message::{Departure, KnownPeer, MAX_GOSSIP, Message, MessageError};
+pub use noise::{
+    CipherChoice, DirectionKey, MAX_DATAGRAM, Psk, Route, Secrets, SessionConfig, SessionCounters,
+    SessionInput, SessionKeys, SessionOutput, SessionTiming, SessionView, Sessions,
+};
 pub use peer::{PeerState, PeerView};
 pub use refusal::{Refusal, RefusalCode};
 pub use rng::SplitMix64;
