@@ -11,6 +11,7 @@
 //! - [`plan`] turns "the bridge should look like this" into steps, and applies them.
 //! - [`tap`], [`udp`] and [`poll`] are the data path's own; they do not allocate per call.
 //! - [`packet`] sends and receives raw frames, for announcements and captures.
+//! - [`environment`] takes secrets out of sight.
 //! - [`sysctl`] and [`caps`] read and set what has no netlink message.
 //!
 //! Requests with several fields are taken by reference, so that a caller can vary one and ask again.
@@ -22,6 +23,7 @@
 
 pub mod addr;
 pub mod caps;
+pub mod environment;
 pub mod ethtool;
 pub mod link;
 pub mod neigh;

@@ -14,6 +14,9 @@ pub enum ConditionKind {
     OtherNetwork,
     /// A node that speaks other versions of the protocol.
     OtherVersion,
+    /// A node with another password, without one where this one has one, or of which only this is
+    /// known that it is not to be spoken to.
+    OtherPassword,
 }
 
 impl ConditionKind {
@@ -24,6 +27,7 @@ impl ConditionKind {
             Self::DuplicateIdentity => "duplicate_identity",
             Self::OtherNetwork => "other_network",
             Self::OtherVersion => "other_version",
+            Self::OtherPassword => "other_password",
         }
     }
 }

@@ -59,6 +59,8 @@ pub(crate) struct Connection {
     /// The other side's address, once it is connected.
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) deframer: Deframer,
+    /// The other side's key, where a handshake below the messages has proven it.
+    pub(crate) proven: Option<[u8; 32]>,
     /// What the other side said of itself.
     pub(crate) hello: Option<Box<Hello>>,
     /// When it came into being, or into use.
@@ -84,6 +86,7 @@ impl Connection {
             dialled,
             remote,
             deframer: Deframer::new(),
+            proven: None,
             hello: None,
             since: now,
             heard: now,

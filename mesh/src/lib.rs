@@ -54,8 +54,10 @@ pub use link::{Encapsulation, LinkChange, Path};
 pub use mesh::{ConditionChange, Input, Mesh, Output};
 pub use message::{Departure, KnownPeer, MAX_GOSSIP, Message, MessageError};
 pub use noise::{
-    CipherChoice, DirectionKey, MAX_DATAGRAM, Psk, Route, Secrets, SessionConfig, SessionCounters,
-    SessionInput, SessionKeys, SessionOutput, SessionTiming, SessionView, Sessions,
+    Channel, ChannelError, CipherChoice, DirectionKey, Fingerprint, MAX_DATAGRAM,
+    ParseFingerprintError, Psk, RecordOpener, RecordSealer, Route, Secrets, Secured, SessionConfig,
+    SessionCounters, SessionInput, SessionKeys, SessionOutput, SessionTiming, SessionView,
+    Sessions, Side,
 };
 pub use peer::{PeerState, PeerView};
 pub use refusal::{Refusal, RefusalCode};

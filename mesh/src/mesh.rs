@@ -56,6 +56,21 @@ pub enum Input {
         /// Why.
         error: DialError,
     },
+    /// A handshake below the messages has proven the other side's key. Told before the connection's
+    /// first bytes.
+    Proven {
+        /// On this connection.
+        conn: ConnId,
+        /// The static public key.
+        public: [u8; 32],
+    },
+    /// A handshake below the messages failed, so that only an operator can mend it.
+    Unproven {
+        /// The other end.
+        remote: SocketAddr,
+        /// Why, in words.
+        reason: String,
+    },
     /// Bytes arrived, cut anywhere.
     Received {
         /// On this connection.
@@ -219,6 +234,17 @@ impl Mesh {
             Input::Accepted { conn, remote } => self.accepted(conn, canonical(remote), now),
             Input::Dialled { conn, remote } => self.dialled(conn, canonical(remote), now),
             Input::DialFailed { conn, error } => self.dial_failed(conn, &error, now),
+            Input::Proven { conn, public } => {
+                if let Some(connection) = self.connections.get_mut(&conn) {
+                    connection.proven = Some(public);
+                }
+            }
+            Input::Unproven { remote, reason } => {
+                self.counters.refused += 1;
+                let subject = canonical(remote).ip().to_string();
+                let message = format!("{}: {reason}", canonical(remote));
+                self.raise(ConditionKind::OtherPassword, subject, message, now);
+            }
             Input::Received { conn, bytes } => self.received(conn, &bytes, now),
             Input::Closed { conn, reason } => self.gone(conn, &reason, false, now),
             Input::Connect(target) => self.connect(target, now),

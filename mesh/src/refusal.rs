@@ -28,6 +28,12 @@ pub enum RefusalCode {
     Silent,
     /// The node leaves the network.
     Leaving,
+    /// The other side has no password, and this node has one.
+    Plain,
+    /// The other side has another password.
+    Password,
+    /// The other side's key is not among those that are allowed.
+    NotAllowed,
     /// A code of a later version.
     Other(u32),
 }
@@ -46,6 +52,9 @@ impl RefusalCode {
             Self::Replaced => 8,
             Self::Silent => 9,
             Self::Leaving => 10,
+            Self::Plain => 20,
+            Self::Password => 21,
+            Self::NotAllowed => 22,
             Self::Other(number) => number,
         }
     }
@@ -63,13 +72,24 @@ impl RefusalCode {
             8 => Self::Replaced,
             9 => Self::Silent,
             10 => Self::Leaving,
+            20 => Self::Plain,
+            21 => Self::Password,
+            22 => Self::NotAllowed,
             other => Self::Other(other),
         }
     }
 
     /// Whether only an operator can change the answer, so that asking again soon is pointless.
     pub const fn is_lasting(self) -> bool {
-        matches!(self, Self::Version | Self::Network | Self::Identity)
+        matches!(
+            self,
+            Self::Version
+                | Self::Network
+                | Self::Identity
+                | Self::Plain
+                | Self::Password
+                | Self::NotAllowed
+        )
     }
 }
 

@@ -8,6 +8,7 @@
     reason = "the one module that may call the kernel by pointer"
 )]
 
+pub(crate) mod environment;
 pub(crate) mod ethtool;
 pub(crate) mod message;
 pub(crate) mod namespace;

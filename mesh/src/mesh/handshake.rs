@@ -22,6 +22,7 @@ use crate::connection::{ConnId, Connection, Phase};
 use crate::hello::Hello;
 use crate::link::{LinkChange, Path};
 use crate::message::Message;
+use crate::noise::Fingerprint;
 use crate::peer::{Peer, PeerState};
 use crate::refusal::{Refusal, RefusalCode};
 
@@ -82,7 +83,7 @@ impl Mesh {
         let Some(remote) = self.connections.get(&conn).and_then(|c| c.remote) else {
             return;
         };
-        if let Err(objection) = self.judge(&hello, remote, now) {
+        if let Err(objection) = self.judge(conn, &hello, remote, now) {
             if objection.refusal.code == RefusalCode::Myself {
                 self.met_myself(conn, now);
             }
@@ -121,7 +122,7 @@ impl Mesh {
             return;
         };
         // Another node of that name may have come first since the introduction.
-        if let Err(objection) = self.judge(&hello, remote, now) {
+        if let Err(objection) = self.judge(conn, &hello, remote, now) {
             return self.object(conn, objection, now);
         }
         self.send(conn, &Message::Welcome);
@@ -241,6 +242,9 @@ impl Mesh {
             RefusalCode::Identity => Some((ConditionKind::DuplicateIdentity, me.id.to_string())),
             RefusalCode::Network => Some((ConditionKind::OtherNetwork, remote.clone())),
             RefusalCode::Version => Some((ConditionKind::OtherVersion, remote.clone())),
+            RefusalCode::Plain | RefusalCode::Password | RefusalCode::NotAllowed => {
+                Some((ConditionKind::OtherPassword, remote.clone()))
+            }
             RefusalCode::Myself
             | RefusalCode::Busy
             | RefusalCode::Malformed
@@ -262,7 +266,13 @@ impl Mesh {
     }
 
     /// Whether the node may be taken on.
-    fn judge(&mut self, hello: &Hello, remote: SocketAddr, now: Duration) -> Result<(), Objection> {
+    fn judge(
+        &mut self,
+        conn: ConnId,
+        hello: &Hello,
+        remote: SocketAddr,
+        now: Duration,
+    ) -> Result<(), Objection> {
         let me = &self.config.me;
         let (name, id) = (&hello.name, hello.id);
         if id == me.id && hello.run == me.run {
@@ -282,6 +292,12 @@ impl Mesh {
             );
             return Err(Objection::new(RefusalCode::Identity, &text)
                 .about(ConditionKind::DuplicateIdentity, &id));
+        }
+        let proven = self.connections.get(&conn).and_then(|c| c.proven);
+        if proven.is_some_and(|key| key != hello.public_key || Fingerprint::of(&key).id() != id) {
+            let text =
+                format!("node {name} at {remote} gives the identity {id}, which is not its own");
+            return Err(Objection::new(RefusalCode::Identity, &text));
         }
         if hello.vni != me.vni {
             let text = format!(

@@ -23,7 +23,7 @@ use super::datagram::{
 };
 use super::keys::{CipherChoice, DirectionKey, SessionKeys};
 use super::random::Entropy;
-use super::secret::{Psk, Secrets, identity};
+use super::secret::{Fingerprint, Psk, Secrets, identity};
 use super::slots::{Session, Slots};
 use crate::timers::Timers;
 
@@ -45,8 +45,8 @@ pub struct SessionConfig {
     pub start: u64,
     /// The ciphers that are fast here. ChaCha20-Poly1305 is taken in any case.
     pub ciphers: Vec<CipherChoice>,
-    /// Public keys of the peers that are spoken to; none: all who have the password.
-    pub allowed: Option<BTreeSet<[u8; 32]>>,
+    /// The peers that are spoken to; none: all who have the password.
+    pub allowed: Option<BTreeSet<Fingerprint>>,
     /// Random bytes from the kernel.
     pub seed: [u8; 32],
     /// Times and rates.
@@ -794,11 +794,12 @@ impl Sessions {
 
     fn allows(&self, public: &[u8; 32]) -> bool {
         let allowed = self.config.allowed.as_ref();
-        allowed.is_none_or(|allowed| allowed.contains(public))
+        allowed.is_none_or(|allowed| allowed.contains(&Fingerprint::of(public)))
     }
 }
 
 /// What the two keys of a session are called in headers.
+#[derive(Clone, Copy)]
 struct Epochs {
     sealing: u16,
     opening: u16,

@@ -122,7 +122,7 @@ impl World {
             match output {
                 SessionOutput::Send { to, message, .. } => {
                     self.handshakes.push(message.clone());
-                    self.send(node, to, Packet::Handshake(message));
+                    self.send(node, to, &Packet::Handshake(message));
                 }
                 SessionOutput::Keys { id, keys } => {
                     self.nodes[node].keys.insert(id, keys);
@@ -133,7 +133,7 @@ impl World {
     }
 
     /// Handshakes have the fate that is given, sealed datagrams arrive.
-    fn send(&mut self, from: usize, to: PeerId, packet: Packet) {
+    fn send(&mut self, from: usize, to: PeerId, packet: &Packet) {
         let Some(to) = (0..self.nodes.len()).find(|node| self.id(*node) == to) else {
             return;
         };
@@ -175,7 +175,7 @@ impl World {
     fn seal(&mut self, from: usize, to: PeerId) {
         let keys = self.nodes[from].keys.get(&to);
         if let Some(key) = keys.and_then(|keys| keys.sealing.clone()) {
-            self.send(from, to, Packet::Sealed(key));
+            self.send(from, to, &Packet::Sealed(key));
         }
     }
 
@@ -479,7 +479,7 @@ fn sessions_of_a_password_that_is_gone_end() {
 #[test]
 fn a_stolen_password_is_not_enough_where_peers_are_named() {
     let mut strict = config(2, 1, &[1]);
-    strict.allowed = Some(BTreeSet::from([key_pair(3).1]));
+    strict.allowed = Some(BTreeSet::from([Fingerprint::of(&key_pair(3).1)]));
     let mut world = World::new([config(1, 1, &[1]), strict, config(3, 1, &[1])], &[]);
     world.frame(0, 1);
     world.run(S(2));
