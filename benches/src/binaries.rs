@@ -12,8 +12,6 @@ pub(crate) struct Binaries {
     pub(crate) weft: PathBuf,
     /// The CNI plugin.
     pub(crate) weft_cni: PathBuf,
-    /// Whether they were built without optimisation, so that their numbers say little.
-    pub(crate) debug: bool,
 }
 
 impl Binaries {
@@ -27,11 +25,9 @@ impl Binaries {
     /// ordinary size and start-up time can be measured without building anything else.
     pub(crate) fn own() -> anyhow::Result<Self> {
         let this = env::current_exe().context("cannot tell where weft-bench is")?;
-        let debug = cfg!(debug_assertions);
         Ok(Self {
             weft: this.clone(),
             weft_cni: this,
-            debug,
         })
     }
 
@@ -40,7 +36,6 @@ impl Binaries {
         Self {
             weft: path.to_owned(),
             weft_cni: path.to_owned(),
-            debug: false,
         }
     }
 
@@ -60,7 +55,6 @@ impl Binaries {
         Ok(Self {
             weft: find("weft")?,
             weft_cni: find("weft-cni")?,
-            debug,
         })
     }
 }
@@ -84,6 +78,7 @@ mod tests {
             "{error}"
         );
         fs::write(release.join("weft-cni"), "").unwrap();
-        assert!(!Binaries::beside(&release).unwrap().debug);
+        let found = Binaries::beside(&release).unwrap();
+        assert_eq!(found.weft_cni, release.join("weft-cni"));
     }
 }

@@ -1,108 +1,103 @@
 //! ADD and DEL of `weft-cni` and of Debian's `bridge` with `host-local`, in turn on the same
-//! pods' worth of namespaces, so that both meet the machine in the same state.
+//! pods' worth of namespaces, so that both meet the machine in the same state; then all pods of each
+//! at once, as when a node starts.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use hostnet::caps;
 use router::lab::interrupt::Interrupt;
-use serde::Serialize;
 
+use crate::bar::Bar;
 use crate::binaries::Binaries;
-use crate::latency::{Latency, Millis};
+use crate::latency::Latency;
 use crate::node::Node;
 use crate::plugin::{Plugin, Verb};
 use crate::pods::{self, Pods};
+use crate::record::{Bench, Case, Metric, NotRun, Output, Record};
+use crate::table::Table;
 
 /// Pods before those that count: executables in the page cache, the bridges made.
 const WARM_UP: usize = 3;
+/// Parts of the calls, each with percentiles of its own, so that these have a spread.
+const PARTS: usize = 5;
 
 /// Flags of `weft-bench cni`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Pods that are attached and detached by each plugin
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(10..=1000))]
     pods: u16,
-
-    /// Print JSON instead of a table
+    /// Calls at once, after those that are made one at a time
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=200))]
+    parallel: u16,
+    /// Few pods: a first look
     #[arg(long)]
-    json: bool,
-}
-
-/// What was measured.
-#[derive(Debug, Serialize)]
-struct Report {
-    pods: usize,
-    /// Unoptimised executables: the numbers say little.
-    debug_build: bool,
-    weft_cni: Outcome,
-    bridge_host_local: Outcome,
-    /// weft's medians in terms of the others'; absent if those were not run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ratio: Option<Ratios>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Outcome {
-    Measured(Times),
-    NotRun { reason: String },
-}
-
-/// Of one plugin.
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Times {
-    add: Latency,
-    del: Latency,
-    /// Of both for one pod together.
-    add_and_del: Latency,
-}
-
-#[derive(Debug, Serialize)]
-struct Ratios {
-    add: f64,
-    del: f64,
-    add_and_del: f64,
+    quick: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Runs the verb.
 pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> anyhow::Result<()> {
-    let binaries = Binaries::find()?;
+    pods::remove_leftovers()?;
+    let record = measure(args, interrupt)?;
+    args.output.finish(&record, |record| {
+        let tables = Table::of(record, Bench::Cni);
+        tables.iter().map(Table::text).collect()
+    })
+}
+
+impl Args {
+    /// For `weft-bench all`.
+    pub(crate) fn of_all(quick: bool) -> Self {
+        Self {
+            pods: 100,
+            parallel: 16,
+            quick,
+            output: Output::default(),
+        }
+    }
+}
+
+pub(crate) fn measure(args: &Args, interrupt: &Interrupt) -> anyhow::Result<Record> {
+    let mut record = Record::new();
+    let binaries = Binaries::find().or_else(|missing| {
+        record.notes.push(format!(
+            "weft-cni was measured as another name of weft-bench, for {missing:#}"
+        ));
+        Binaries::own()
+    })?;
     if !caps::has_net_admin() {
         anyhow::bail!(
             "making network namespaces needs CAP_NET_ADMIN and CAP_SYS_ADMIN: run as root"
         );
     }
-    pods::remove_leftovers()?;
+    let count = if args.quick { 25 } else { args.pods.into() };
     let node = Node::start(&binaries.weft, interrupt)?;
     let weft = Plugin::weft(&binaries.weft_cni, &node.socket());
     let debian = Plugin::debian(node.directory());
 
-    let mut contestants = vec![Contestant::new(&weft, "w", args.pods.into())?];
-    if let Ok(debian) = &debian {
-        contestants.push(Contestant::new(debian, "d", args.pods.into())?);
-    }
-    node.netns()
-        .run(|| measure(&mut contestants, interrupt))??;
-
-    let weft = contestants[0].times();
-    let debian_times = contestants.get(1).and_then(Contestant::times);
-    let report = Report {
-        pods: args.pods.into(),
-        debug_build: binaries.debug,
-        ratio: weft.zip(debian_times).map(|(ours, theirs)| Ratios {
-            add: ours.add.ratio_to(&theirs.add),
-            del: ours.del.ratio_to(&theirs.del),
-            add_and_del: ours.add_and_del.ratio_to(&theirs.add_and_del),
+    let mut contestants = vec![Contestant::new(&weft, "w", count)?];
+    match &debian {
+        Ok(debian) => contestants.push(Contestant::new(debian, "d", count)?),
+        Err(reason) => record.not_run.push(NotRun {
+            subject: "bridge + host-local".to_owned(),
+            reason: reason.clone(),
         }),
-        weft_cni: outcome(weft, None),
-        bridge_host_local: outcome(debian_times, debian.err()),
-    };
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print(&report);
     }
-    Ok(())
+    let calls = contestants.len() * 2 * (WARM_UP + count);
+    let bar = Bar::new("cni", calls);
+    node.netns().run(|| {
+        one_at_a_time(&mut contestants, &bar, interrupt)?;
+        bar.prepare(&format!("{} calls at once", args.parallel));
+        at_once(&mut contestants, args.parallel.into(), interrupt)
+    })??;
+    for contestant in &contestants {
+        contestant.write(&mut record, args.parallel);
+    }
+    Ok(record)
 }
 
 /// A plugin, its pods and what it took them.
@@ -112,6 +107,9 @@ struct Contestant<'a> {
     pods: Pods,
     add: Vec<Duration>,
     del: Vec<Duration>,
+    /// Of one call each, when many are made at once: wall time by calls.
+    add_at_once: Vec<Duration>,
+    del_at_once: Vec<Duration>,
 }
 
 impl<'a> Contestant<'a> {
@@ -122,6 +120,8 @@ impl<'a> Contestant<'a> {
             pods,
             add: Vec::new(),
             del: Vec::new(),
+            add_at_once: Vec::new(),
+            del_at_once: Vec::new(),
         })
     }
 
@@ -136,18 +136,65 @@ impl<'a> Contestant<'a> {
         Ok(())
     }
 
-    fn times(&self) -> Option<Times> {
-        let both = self.add.iter().zip(&self.del).map(|(add, del)| *add + *del);
-        Some(Times {
-            add: Latency::of(self.add.iter().copied())?,
-            del: Latency::of(self.del.iter().copied())?,
-            add_and_del: Latency::of(both)?,
-        })
+    /// Calls for these pods at once; returns the wall time for each.
+    fn burst(&self, verb: Verb, pods: &[String]) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        // New threads are in the namespace of the one that makes them.
+        thread::scope(|scope| {
+            let calls: Vec<_> = pods
+                .iter()
+                .map(|pod| scope.spawn(move || self.plugin.call(verb, pod)))
+                .collect();
+            calls.into_iter().try_for_each(|call| {
+                call.join()
+                    .map_err(|_| anyhow!("a call panicked"))?
+                    .map(drop)
+            })
+        })?;
+        Ok(started.elapsed() / u32::try_from(pods.len())?.max(1))
+    }
+
+    fn write(&self, record: &mut Record, parallel: u16) {
+        for (durations, p50, p99) in [
+            (&self.add, Metric::Add, Metric::AddP99),
+            (&self.del, Metric::Del, Metric::DelP99),
+        ] {
+            for part in durations.chunks(durations.len().div_ceil(PARTS).max(1)) {
+                if let Some(latency) = Latency::of(part.iter().copied()) {
+                    record.push(self.case("one call at a time", p50), millis(latency.p50_ns));
+                    record.push(self.case("one call at a time", p99), millis(latency.p99_ns));
+                }
+            }
+        }
+        for (durations, metric) in [
+            (&self.add_at_once, Metric::AddParallel),
+            (&self.del_at_once, Metric::DelParallel),
+        ] {
+            for each in durations {
+                let case = self.case(&format!("{parallel} calls at once"), metric);
+                record.push(case, each.as_secs_f64() * 1e3);
+            }
+        }
+    }
+
+    fn case(&self, load: &str, metric: Metric) -> Case {
+        Case {
+            bench: Bench::Cni,
+            setting: "calls of a CNI plugin".to_owned(),
+            subject: self.plugin.title.to_owned(),
+            load: load.to_owned(),
+            metric,
+            x: None,
+        }
     }
 }
 
 /// All pods up, then all down; in each round every plugin has one, and each begins in turn.
-fn measure(contestants: &mut [Contestant<'_>], interrupt: &Interrupt) -> anyhow::Result<()> {
+fn one_at_a_time(
+    contestants: &mut [Contestant<'_>],
+    bar: &Bar,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
     let pods = contestants[0].pods.names().len();
     let mut warm: Vec<_> = (0..WARM_UP).collect();
     let mut rounds: Vec<(Verb, usize)> = Vec::new();
@@ -159,53 +206,34 @@ fn measure(contestants: &mut [Contestant<'_>], interrupt: &Interrupt) -> anyhow:
     for (verb, pod) in rounds {
         for turn in 0..count {
             interrupt.check()?;
-            contestants[(pod + turn) % count].call(verb, pod)?;
+            let contestant = &mut contestants[(pod + turn) % count];
+            bar.next(format!("{verb}, {}", contestant.plugin.title));
+            contestant.call(verb, pod)?;
         }
     }
     Ok(())
 }
 
-fn outcome(times: Option<Times>, not_run: Option<String>) -> Outcome {
-    match times {
-        Some(times) => Outcome::Measured(times),
-        None => Outcome::NotRun {
-            reason: not_run.unwrap_or_default(),
-        },
-    }
-}
-
-fn print(report: &Report) {
-    println!(
-        "CNI plugins: {} pods each, one plugin after the other\n",
-        report.pods
-    );
-    println!(
-        "{:22}{:>12}{:>12}{:>12}{:>12}{:>14}",
-        "", "ADD p50", "p99", "DEL p50", "p99", "ADD+DEL p50"
-    );
-    for (title, outcome) in [
-        ("weft-cni", &report.weft_cni),
-        ("bridge + host-local", &report.bridge_host_local),
-    ] {
-        match outcome {
-            Outcome::Measured(times) => println!(
-                "{title:22}{:>12}{:>12}{:>12}{:>12}{:>14}",
-                Millis(times.add.p50_ns),
-                Millis(times.add.p99_ns),
-                Millis(times.del.p50_ns),
-                Millis(times.del.p99_ns),
-                Millis(times.add_and_del.p50_ns),
-            ),
-            Outcome::NotRun { reason } => println!("{title:22}not run: {reason}"),
+/// Bursts of ADD and then of DEL for the same pods, a plugin at a time and in turn.
+fn at_once(
+    contestants: &mut [Contestant<'_>],
+    parallel: usize,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    for _ in 0..PARTS {
+        for contestant in &mut *contestants {
+            interrupt.check()?;
+            let names = contestant.pods.names();
+            let pods = names[..parallel.min(names.len())].to_vec();
+            let added = contestant.burst(Verb::Add, &pods)?;
+            contestant.add_at_once.push(added);
+            let deleted = contestant.burst(Verb::Del, &pods)?;
+            contestant.del_at_once.push(deleted);
         }
     }
-    if let Some(ratio) = &report.ratio {
-        println!(
-            "{:22}{:>12.2}{:>12}{:>12.2}{:>12}{:>14.2}",
-            "ratio, aim at most 1", ratio.add, "", ratio.del, "", ratio.add_and_del
-        );
-    }
-    if report.debug_build {
-        println!("\nThese are debug builds: measure with `cargo build --release`.");
-    }
+    Ok(())
+}
+
+fn millis(nanos: u64) -> f64 {
+    nanos as f64 / 1e6
 }

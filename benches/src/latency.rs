@@ -10,6 +10,7 @@ use serde::Serialize;
 pub(crate) struct Latency {
     pub(crate) p50_ns: u64,
     pub(crate) p99_ns: u64,
+    pub(crate) p999_ns: u64,
     pub(crate) min_ns: u64,
     pub(crate) max_ns: u64,
 }
@@ -23,8 +24,9 @@ impl Latency {
             .collect();
         sorted.sort_unstable();
         Some(Self {
-            p50_ns: percentile(&sorted, 50)?,
-            p99_ns: percentile(&sorted, 99)?,
+            p50_ns: percentile(&sorted, 500)?,
+            p99_ns: percentile(&sorted, 990)?,
+            p999_ns: percentile(&sorted, 999)?,
             min_ns: *sorted.first()?,
             max_ns: *sorted.last()?,
         })
@@ -37,20 +39,10 @@ impl Latency {
     }
 }
 
-/// By nearest rank: the smallest value that `percent` of all do not exceed.
-fn percentile(sorted: &[u64], percent: usize) -> Option<u64> {
-    let rank = (sorted.len() * percent).div_ceil(100);
+/// By nearest rank: the smallest value that `per_mille` of all do not exceed.
+fn percentile(sorted: &[u64], per_mille: usize) -> Option<u64> {
+    let rank = (sorted.len() * per_mille).div_ceil(1000);
     sorted.get(rank.saturating_sub(1)).copied()
-}
-
-/// Nanoseconds, shown as milliseconds.
-pub(crate) struct Millis(pub(crate) u64);
-
-impl fmt::Display for Millis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = format!("{}.{:02} ms", self.0 / 1_000_000, self.0 / 10_000 % 100);
-        f.pad(&text)
-    }
 }
 
 /// Nanoseconds, shown as microseconds.
@@ -74,21 +66,22 @@ mod tests {
             [
                 latency.p50_ns,
                 latency.p99_ns,
+                latency.p999_ns,
                 latency.min_ns,
                 latency.max_ns,
             ]
         };
         let hundred: Vec<u64> = (1..=100).rev().collect();
-        assert_eq!(of(&hundred), [50, 99, 1, 100]);
-        assert_eq!(of(&[7]), [7, 7, 7, 7]);
-        assert_eq!(of(&[1, 9, 4]), [4, 9, 1, 9]);
+        assert_eq!(of(&hundred), [50, 99, 100, 1, 100]);
+        assert_eq!(of(&[7]), [7, 7, 7, 7, 7]);
+        assert_eq!(of(&[1, 9, 4]), [4, 9, 9, 1, 9]);
+        let thousands: Vec<u64> = (1..=10_000).collect();
+        assert_eq!(of(&thousands), [5000, 9900, 9990, 1, 10_000]);
         assert_eq!(Latency::of([]), None);
     }
 
     #[test]
     fn units_are_padded() {
-        assert_eq!(format!("{:>10}", Millis(12_345_678)), "  12.34 ms");
-        assert_eq!(Millis(90_000).to_string(), "0.09 ms");
         assert_eq!(format!("{:>10}", Micros(12_345)), "  12.34 us");
         assert_eq!(Micros(1_005).to_string(), "1.00 us");
     }

@@ -1,14 +1,29 @@
 //! `weft-bench`: measurements that need the kernel, next to what they are to be compared with in
 //! the same run. What needs none is a criterion bench (`cargo bench -p weft-bench`).
 
+mod all;
+mod bar;
 mod binaries;
 mod cni;
+mod compare;
+mod cpu;
+mod events;
 mod latency;
+mod machine;
+mod mesh;
+mod mtu;
 mod node;
+mod overhead;
 mod pair;
 mod plugin;
 mod pods;
+mod record;
+mod report;
+mod stats;
+mod table;
 mod tap;
+mod testbed;
+mod traffic;
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -28,10 +43,22 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// All of the following but tap, into one record and one page
+    All(all::Args),
+    /// Bytes and CPU that each encapsulation costs, by headers and by counters
+    Overhead(overhead::Args),
+    /// What the underlay's MTU does, and what a wrong one of the pods costs
+    Mtu(mtu::Args),
+    /// Time until real routers have a link to each other
+    Mesh(mesh::Args),
     /// ADD and DEL of weft-cni beside the plugins bridge and host-local, in turn
     Cni(cni::Args),
     /// Two nodes: TCP, small UDP packets and round trips over weft, beside the kernel's VXLAN
     Pair(pair::Args),
+    /// An HTML page with plots, tables and every figure of records
+    Report(report::Args),
+    /// What has changed from one record to another, beyond the noise
+    Compare(compare::Args),
     /// Reads and writes of a TAP: one frame a call (tun-tap) beside weft's super-frames
     Tap(tap::Args),
 }
@@ -63,8 +90,14 @@ fn main() -> ExitCode {
     let result = Interrupt::install()
         .map_err(anyhow::Error::from)
         .and_then(|interrupt| match cli.verb {
+            Verb::All(args) => all::run(&args, &interrupt),
+            Verb::Overhead(args) => overhead::run(&args, &interrupt),
+            Verb::Mtu(args) => mtu::run(&args, &interrupt),
+            Verb::Mesh(args) => mesh::run(&args, &interrupt),
             Verb::Cni(args) => cni::run(&args, &interrupt),
             Verb::Pair(args) => pair::run(&args, &interrupt),
+            Verb::Report(args) => report::run(&args),
+            Verb::Compare(args) => compare::run(&args),
             Verb::Tap(args) => tap::run(&args, &interrupt),
         });
     match result {
@@ -74,5 +107,13 @@ fn main() -> ExitCode {
             let interrupted = error.is::<Interrupted>();
             ExitCode::from(if interrupted { Interrupt::EXIT } else { 1 })
         }
+    }
+}
+
+/// How long a measurement may take.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=60.0).contains(&seconds) => Ok(seconds),
+        _ => Err("use 0.1 to 60 seconds".to_owned()),
     }
 }

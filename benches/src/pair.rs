@@ -1,25 +1,24 @@
-//! `weft-bench pair`: two nodes on this machine, joined by the kernel's VXLAN and by weft, measured in
-//! turn within one run. Only the ratios within a run carry over to another day or machine: both
-//! nodes, their pods and the traffic share this machine's cores.
+//! `weft-bench pair`: two nodes on this machine, joined by weft, by the kernel's VXLAN and by whatever
+//! else is installed, measured in turn within one run. Only the ratios within a run carry over to
+//! another day or machine: both nodes, their pods and the traffic share this machine's cores.
 
-mod cpu;
-mod table;
-mod testbed;
-mod traffic;
+mod iperf;
+pub(crate) mod load;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use router::lab::interrupt::Interrupt;
-use router::lab::progress::Progress;
-use serde::Serialize;
 
+use crate::bar::Bar;
 use crate::binaries::Binaries;
-use crate::latency::Latency;
 use crate::pods;
-use cpu::CpuTime;
-use testbed::{Overlay, Testbed, Underlay};
+use crate::record::{Bench, Case, Counted, Metric, NotRun, Output, Record};
+use crate::stats::{Short, Spread};
+use crate::table::Table;
+use crate::testbed::{Counters, Overlay, Setup, Testbed, Underlay};
+use load::Load;
 
 /// What to measure, and for how long.
 #[derive(Debug, clap::Args)]
@@ -28,14 +27,14 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=50))]
     rounds: u16,
     /// Seconds of one measurement
-    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 3.0, value_parser = crate::seconds)]
     seconds: f64,
-    /// One round of one second: a first look, whose figures are rough
+    /// Three rounds of a fraction of a second, of few cases: a first look, whose figures are rough
     #[arg(long)]
     quick: bool,
     /// Measure only over this underlay
     #[arg(long, value_enum)]
-    underlay: Option<UnderlayChoice>,
+    underlay: Option<Underlay>,
     /// Measure only these overlays
     #[arg(long, value_enum, value_delimiter = ',')]
     overlay: Vec<Overlay>,
@@ -45,206 +44,253 @@ pub(crate) struct Args {
     /// Another build of `weft` (or of weft-bench), measured beside this one in the same run
     #[arg(long, value_name = "PATH")]
     beside: Option<PathBuf>,
-    /// Print every run's figures as one JSON document on standard output
-    #[arg(long)]
-    json: bool,
-}
-
-/// As `--underlay` names them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum UnderlayChoice {
-    /// The veth's default offloads: frames of 64 KB cross whole
-    Veth,
-    /// Segmentation and checksum offloads off: frames of 1514 bytes cross
-    Nooff,
+    #[command(flatten)]
+    output: Output,
 }
 
 impl Args {
-    /// What is measured, in the order of the table's columns.
-    fn overlays(&self) -> impl Iterator<Item = Overlay> {
-        let wanted = |overlay: &Overlay| match overlay {
-            Overlay::Beside => self.beside.is_some(),
-            other => self.overlay.is_empty() || self.overlay.contains(other),
+    /// For `weft-bench all`.
+    pub(crate) fn of_all(quick: bool) -> Self {
+        Self {
+            rounds: 3,
+            seconds: 1.0,
+            quick,
+            underlay: None,
+            overlay: Vec::new(),
+            load: Vec::new(),
+            beside: None,
+            output: Output::default(),
+        }
+    }
+
+    /// What is measured, in the order of the table's columns, as far as it is installed; the rest goes
+    /// to the record.
+    fn overlays(&self, record: &mut Record) -> Vec<Overlay> {
+        let mut overlays = Vec::new();
+        for &overlay in Overlay::ALL {
+            let wanted = match overlay {
+                Overlay::Beside => self.beside.is_some(),
+                Overlay::Peer(_) if self.quick && self.overlay.is_empty() => false,
+                other => self.overlay.is_empty() || self.overlay.contains(&other),
+            };
+            if !wanted {
+                continue;
+            }
+            match overlay {
+                Overlay::Peer(peer) => match peer.missing() {
+                    Some(not_run) => record.not_run.push(not_run),
+                    None => overlays.push(overlay),
+                },
+                other => overlays.push(other),
+            }
+        }
+        overlays
+    }
+
+    fn loads(&self) -> Vec<Load> {
+        let wanted = |load: &Load| {
+            if self.load.is_empty() {
+                !self.quick || load.is_quick()
+            } else {
+                self.load.contains(load)
+            }
         };
-        Overlay::ALL.into_iter().filter(wanted)
-    }
-
-    fn loads(&self) -> impl Iterator<Item = Load> {
-        let wanted = |load: &Load| self.load.is_empty() || self.load.contains(load);
-        Load::ALL.into_iter().filter(wanted)
+        Load::ALL.iter().copied().filter(wanted).collect()
     }
 }
-
-fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.2..=60.0).contains(&seconds) => Ok(seconds),
-        _ => Err("use 0.2 to 60 seconds".to_owned()),
-    }
-}
-
-/// One kind of traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Load {
-    /// One TCP stream.
-    Tcp1,
-    /// Four TCP streams.
-    Tcp4,
-    /// 64-byte UDP packets of one flow.
-    Udp1,
-    /// 64-byte UDP packets of 64 flows.
-    Udp64,
-    /// Round trips of one UDP packet.
-    RoundTrip,
-}
-
-impl Load {
-    const ALL: [Self; 5] = [
-        Self::Tcp1,
-        Self::Tcp4,
-        Self::Udp1,
-        Self::Udp64,
-        Self::RoundTrip,
-    ];
-}
-
-/// One measurement.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Figure {
-    pub(crate) underlay: Underlay,
-    pub(crate) overlay: Overlay,
-    pub(crate) load: Load,
-    pub(crate) round: u16,
-    /// Bits of payload received in a second (TCP).
-    pub(crate) bits_per_second: Option<f64>,
-    /// Packets received in a second, and sent (UDP).
-    pub(crate) packets_per_second: Option<f64>,
-    pub(crate) sent_per_second: Option<f64>,
-    /// Busy seconds of all cores, by GB of payload (TCP).
-    pub(crate) cpu_per_gb: Option<f64>,
-    /// Round trips.
-    pub(crate) latency: Option<Latency>,
-    /// Memory of a router, in bytes.
-    pub(crate) resident: Option<u64>,
-    /// What the routers counted meanwhile: the sender's, then the receiver's; none without routers.
-    pub(crate) counted: Vec<Counters>,
-}
-
-/// Counters of a router's data path, by name; only those that moved.
-pub(crate) type Counters = BTreeMap<String, u64>;
 
 /// Measures, and prints the table.
 pub(crate) fn run(args: &Args, interrupt: &Interrupt) -> anyhow::Result<()> {
-    let binaries = Binaries::own()?;
     pods::remove_leftovers()?;
-    if binaries.debug {
-        eprintln!("weft-bench: this is a debug build, its figures say little; use --release");
-    }
+    let record = measure(args, interrupt)?;
+    args.output.finish(&record, |record| {
+        let tables = Table::of(record, Bench::Pair);
+        tables.iter().map(Table::text).collect()
+    })
+}
+
+pub(crate) fn measure(args: &Args, interrupt: &Interrupt) -> anyhow::Result<Record> {
+    let binaries = Binaries::own()?;
+    let mut record = Record::new();
     let (rounds, seconds) = if args.quick {
-        (1, 1.0)
+        (3, 0.2)
     } else {
         (args.rounds, args.seconds)
     };
-    let underlays = [
-        (Underlay::Veth, UnderlayChoice::Veth),
-        (Underlay::Nooff, UnderlayChoice::Nooff),
-    ];
-    let mut progress = Progress::stderr();
-    let mut figures = Vec::new();
-    for (underlay, choice) in underlays {
-        if args.underlay.is_some_and(|only| only != choice) {
-            continue;
-        }
+    let duration = Duration::from_secs_f64(seconds);
+    let overlays = args.overlays(&mut record);
+    let loads = args.loads();
+    let underlays = [Underlay::Veth, Underlay::Nooff];
+    let underlays = underlays.map(|underlay| match args.underlay {
+        Some(only) if only != underlay => None,
+        _ => Some(underlay),
+    });
+    let count = underlays.iter().flatten().count() * overlays.len() * loads.len();
+    let bar = Bar::new("pair", count * usize::from(rounds));
+    for underlay in underlays.into_iter().flatten() {
         let mut testbeds = Vec::new();
-        for overlay in args.overlays() {
+        for &overlay in &overlays {
             interrupt.check()?;
+            bar.prepare(&format!(
+                "building two nodes: {underlay}, {}",
+                overlay.label()
+            ));
             let binaries = match (&args.beside, overlay) {
                 (Some(other), Overlay::Beside) => &Binaries::one(other),
                 _ => &binaries,
             };
-            testbeds.push(Testbed::build(overlay, underlay, binaries, interrupt)?);
-        }
-        progress.step(format!("measuring over a {underlay}"));
-        for round in 1..=rounds {
-            for load in args.loads() {
-                // In turn, so that what the machine does meanwhile falls on all alike.
-                for testbed in &testbeds {
+            match Testbed::build(Setup::new(overlay, underlay), binaries, interrupt) {
+                Ok(testbed) => testbeds.push(testbed),
+                // Somebody else's daemon that does not work here is no reason to stop.
+                Err(error) if matches!(overlay, Overlay::Peer(_)) => {
                     interrupt.check()?;
-                    progress.detail(&format!(
-                        "round {round} of {rounds}, {underlay}: {load:?}, {}",
-                        testbed.overlay.label()
+                    lacks(&mut record, overlay, format!("{error:#}"));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        for round in 1..=rounds {
+            for &load in &loads {
+                // In turn, so that what the machine does meanwhile falls on all alike.
+                for testbed in &mut testbeds {
+                    interrupt.check()?;
+                    if let Some(reason) = testbed.ended() {
+                        lacks(&mut record, testbed.setup.overlay, reason);
+                        continue;
+                    }
+                    let label = testbed.setup.overlay.label();
+                    bar.next(format!(
+                        "round {round}: {underlay}, {}, {label}",
+                        load.label()
                     ));
-                    figures.push(measure(
-                        testbed,
-                        load,
-                        round,
-                        Duration::from_secs_f64(seconds),
-                    )?);
+                    one(&mut record, testbed, load, round, duration)
+                        .with_context(|| format!("{label}, {}", load.label()))?;
                 }
             }
         }
-        progress.finish();
+        for testbed in &testbeds {
+            if let Some(bytes) = testbed.resident() {
+                let case = case(testbed, "after all loads", Metric::Resident);
+                record.push(case, bytes as f64 / 1e6);
+            }
+        }
+        if !args.quick && args.load.is_empty() {
+            cross_check(&mut record, &testbeds, rounds, duration, &bar, interrupt)?;
+        }
     }
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&figures)?);
-    } else {
-        print!("{}", table::render(&figures));
-    }
-    Ok(())
+    Ok(record)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "no run moves 2^52 of anything")]
-fn measure(
+fn lacks(record: &mut Record, overlay: Overlay, reason: String) {
+    let subject = overlay.label().to_owned();
+    let not_run = NotRun { subject, reason };
+    if !record.not_run.contains(&not_run) {
+        record.not_run.push(not_run);
+    }
+}
+
+/// Runs a load once, and takes down what it gave and what the routers counted meanwhile.
+fn one(
+    record: &mut Record,
     testbed: &Testbed,
     load: Load,
     round: u16,
     duration: Duration,
-) -> anyhow::Result<Figure> {
-    let ends = testbed.ends();
-    let mut figure = Figure {
-        underlay: testbed.underlay,
-        overlay: testbed.overlay,
-        load,
-        round,
-        bits_per_second: None,
-        packets_per_second: None,
-        sent_per_second: None,
-        cpu_per_gb: None,
-        latency: None,
-        resident: None,
-        counted: Vec::new(),
-    };
+) -> anyhow::Result<()> {
     let before = testbed.counters()?;
-    match load {
-        Load::Tcp1 | Load::Tcp4 => {
-            let before = CpuTime::now()?;
-            let arrived = traffic::tcp(ends, if load == Load::Tcp1 { 1 } else { 4 }, duration)?;
-            let busy = CpuTime::now()?.since(before).as_secs_f64();
-            let seconds = arrived.elapsed.as_secs_f64();
-            figure.bits_per_second = Some(arrived.bytes as f64 * 8.0 / seconds);
-            figure.cpu_per_gb = (arrived.bytes > 0).then(|| busy / (arrived.bytes as f64 / 1e9));
-        }
-        Load::Udp1 | Load::Udp64 => {
-            let flows = if load == Load::Udp1 { 1 } else { 64 };
-            let arrived = traffic::udp(ends, flows, 64, duration)?;
-            let seconds = arrived.elapsed.as_secs_f64();
-            figure.packets_per_second = Some(arrived.packets as f64 / seconds);
-            figure.sent_per_second = Some(arrived.sent as f64 / seconds);
-        }
-        Load::RoundTrip => figure.latency = Latency::of(traffic::round_trips(ends, duration)?),
+    for (metric, figure) in load.run(testbed, duration)? {
+        record.push(case(testbed, load.label(), metric), figure);
     }
-    figure.resident = testbed.resident();
-    figure.counted = (before.iter().zip(&testbed.counters()?))
+    let counters: Vec<_> = (before.iter().zip(&testbed.counters()?))
         .map(|(before, after)| moved(before, after))
         .collect();
-    Ok(figure)
+    if !counters.is_empty() {
+        record.counted.push(Counted {
+            setting: testbed.setup.underlay.to_string(),
+            subject: testbed.setup.overlay.label().to_owned(),
+            load: load.label().to_owned(),
+            round,
+            counters,
+        });
+    }
+    Ok(())
 }
 
-/// What counters moved by.
+/// The same TCP streams by iperf3, where it is installed: how far the two agree says how far this
+/// program's own traffic can be believed.
+fn cross_check(
+    record: &mut Record,
+    testbeds: &[Testbed],
+    rounds: u16,
+    duration: Duration,
+    bar: &Bar,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    if let Some(not_run) = iperf::missing() {
+        if !record.not_run.contains(&not_run) {
+            record.not_run.push(not_run);
+        }
+        return Ok(());
+    }
+    bar.prepare("the same streams by iperf3");
+    let compared = [Overlay::Kernel, Overlay::Weft];
+    let compared = |testbed: &&Testbed| compared.contains(&testbed.setup.overlay);
+    for _ in 0..rounds {
+        for testbed in testbeds.iter().filter(compared) {
+            interrupt.check()?;
+            let gigabits = iperf::tcp(testbed.ends(), duration)?;
+            record.push(case(testbed, iperf::LOAD, Metric::Throughput), gigabits);
+        }
+    }
+    for testbed in testbeds.iter().filter(compared) {
+        let of = |load: &str| {
+            let case = case(testbed, load, Metric::Throughput);
+            let series = record.series.iter().find(|series| series.case == case)?;
+            Spread::of(&series.runs)
+        };
+        if let (Some(own), Some(theirs)) = (of(Load::Tcp1.label()), of(iperf::LOAD)) {
+            record.notes.push(format!(
+                "{}, {}: one TCP stream by weft-bench {own} Gb/s, by iperf3 {theirs} Gb/s, ratio {}",
+                testbed.setup.underlay,
+                testbed.setup.overlay.label(),
+                Short(own.median / theirs.median)
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn case(testbed: &Testbed, load: &str, metric: Metric) -> Case {
+    Case {
+        bench: Bench::Pair,
+        setting: testbed.setup.underlay.to_string(),
+        subject: testbed.setup.overlay.label().to_owned(),
+        load: load.to_owned(),
+        metric,
+        x: None,
+    }
+}
+
+/// What counters moved by; only those that did.
 fn moved(before: &Counters, after: &Counters) -> Counters {
     let moved = after.iter().map(|(name, value)| {
         let by = value.saturating_sub(*before.get(name).unwrap_or(&0));
         (name.clone(), by)
     });
     moved.filter(|(_, by)| *by > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_counters_that_moved_are_kept() {
+        let of = |pairs: &[(&str, u64)]| -> Counters {
+            pairs.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect()
+        };
+        let before = of(&[("same", 3), ("more", 3), ("less", 3)]);
+        let after = of(&[("same", 3), ("more", 5), ("less", 1), ("new", 2)]);
+        assert_eq!(moved(&before, &after), of(&[("more", 2), ("new", 2)]));
+    }
 }

@@ -32,8 +32,6 @@ pub(super) enum Message {
         life: u32,
         /// Whether the sender itself knows nothing from before its start.
         fresh: bool,
-        /// Whether the sender may allocate.
-        admitted: bool,
         electors: u32,
         free: u64,
     },
@@ -59,13 +57,7 @@ pub(super) enum Message {
         held: RangeSet,
     },
     /// What the sender's containers hold of other nodes' space.
-    Held {
-        held: RangeSet,
-        /// The life in which it says so.
-        life: u32,
-    },
-    /// "Do your containers still hold addresses of mine?"
-    Recall,
+    Held { held: RangeSet },
     /// A step of the agreement on the first division.
     Elect {
         /// Number of electors that the sender was told.
@@ -91,7 +83,7 @@ pub(super) enum Step {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Envelope {
-    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     body: Option<Body>,
 }
 
@@ -115,8 +107,6 @@ enum Body {
     Held(HeldMessage),
     #[prost(message, tag = "9")]
     Elect(ElectMessage),
-    #[prost(message, tag = "10")]
-    Recall(RecallMessage),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -145,8 +135,6 @@ struct AnswerMessage {
     electors: u32,
     #[prost(uint64, tag = "6")]
     free: u64,
-    #[prost(bool, tag = "7")]
-    admitted: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -199,12 +187,7 @@ struct AckMessage {
 struct HeldMessage {
     #[prost(message, repeated, tag = "1")]
     held: Vec<Run>,
-    #[prost(uint32, tag = "2")]
-    life: u32,
 }
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct RecallMessage {}
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct ElectMessage {
@@ -257,7 +240,6 @@ impl Message {
                 digest,
                 life,
                 fresh,
-                admitted,
                 electors,
                 free,
             } => Body::Answer(AnswerMessage {
@@ -265,7 +247,6 @@ impl Message {
                 digest: digest.encode(),
                 life: *life,
                 fresh: *fresh,
-                admitted: *admitted,
                 electors: *electors,
                 free: *free,
             }),
@@ -297,11 +278,9 @@ impl Message {
                 delta: delta.encode(),
                 held: write_runs(held),
             }),
-            Self::Held { held, life } => Body::Held(HeldMessage {
+            Self::Held { held } => Body::Held(HeldMessage {
                 held: write_runs(held),
-                life: *life,
             }),
-            Self::Recall => Body::Recall(RecallMessage {}),
             Self::Elect { electors, step } => Body::Elect(write_step(*electors, step)),
         };
         Envelope { body: Some(body) }.encode_to_vec()
@@ -327,7 +306,6 @@ impl Message {
                 digest: Digest::decode(&m.digest)?,
                 life: m.life,
                 fresh: m.fresh,
-                admitted: m.admitted,
                 electors: m.electors,
                 free: m.free,
             },
@@ -356,9 +334,7 @@ impl Message {
             },
             Body::Held(m) => Self::Held {
                 held: read_runs(&m.held)?,
-                life: m.life,
             },
-            Body::Recall(RecallMessage {}) => Self::Recall,
             Body::Elect(m) => Self::Elect {
                 electors: m.electors,
                 step: read_step(m)?,

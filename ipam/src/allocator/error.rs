@@ -112,7 +112,7 @@ pub enum AllocateError {
     NotAdmitted {
         /// This node.
         me: PeerName,
-        /// One of these that is admitted itself, or all of them.
+        /// Any of these will do.
         waiting: Vec<PeerName>,
     },
     /// This node has taken over space, and others have not yet said that they know.
@@ -187,8 +187,7 @@ impl AllocateError {
                 "ask for another address, or try again later".to_owned()
             }
             Self::NotAdmitted { .. } => {
-                "connect it to one that hands out addresses, or start them all; weft rmpeer those \
-                that are gone for good"
+                "connect it to one of them; if all of them are gone for good, weft rmpeer each"
                     .to_owned()
             }
             Self::Unconfirmed { .. } => {

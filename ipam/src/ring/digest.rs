@@ -1,7 +1,5 @@
 //! What two nodes compare to find out where their rings differ: a hash for each 64th of the
-//! universe and for each 16th of the roster, 0.7 KB for a ring of any size, and then only the claims in those parts.
-
-use wire::PeerName;
+//! universe, 0.5 KB for a ring of any size, and then only the claims in those parts.
 
 use super::{Delta, MergeError, Ring};
 use crate::range::{Range, Universe};
@@ -9,16 +7,13 @@ use crate::range::{Range, Universe};
 /// Parts that a universe is cut into. More find differences more finely and cost 8 bytes each.
 const PARTS: u128 = 64;
 
-/// Parts of the roster, by a hash of the name: one node's new life costs a 16th of the roster.
-const ROSTER_PARTS: usize = 16;
-
 /// Hashes of the parts of a ring. Rings with equal digests are equal, but for a chance of 2^-64
 /// for each part; that would only delay a repair until the next change there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Digest {
     pub(crate) universe: Universe,
     pub(crate) seedings: u64,
-    pub(crate) roster: Vec<u64>,
+    pub(crate) roster: u64,
     pub(crate) parts: Vec<u64>,
 }
 
@@ -48,9 +43,9 @@ impl Ring {
         for seeding in &self.seedings {
             seedings.add_text(&seeding.to_string());
         }
-        let mut roster = vec![Hash::new(); ROSTER_PARTS];
+        let mut roster = Hash::new();
         for (name, member) in self.roster.iter() {
-            roster[part_of(name)]
+            roster
                 .add_text(name.as_str())
                 .add(&member.life.to_be_bytes())
                 .add(&member.gone.to_be_bytes());
@@ -58,7 +53,7 @@ impl Ring {
         Digest {
             universe: self.universe,
             seedings: seedings.0,
-            roster: roster.into_iter().map(|hash| hash.0).collect(),
+            roster: roster.0,
             parts: hashes.into_iter().map(|hash| hash.0).collect(),
         }
     }
@@ -84,16 +79,11 @@ impl Ring {
         if mine.seedings == theirs.seedings {
             delta.seedings.clear();
         }
-        let differs = |part: usize| theirs.roster.get(part) != mine.roster.get(part);
-        delta.roster.retain(|name| differs(part_of(name)));
+        if mine.roster == theirs.roster {
+            delta.roster.clear();
+        }
         Ok(delta)
     }
-}
-
-/// The part of the roster in which a node is.
-fn part_of(name: &PeerName) -> usize {
-    let hash = Hash::new().add_text(name.as_str()).0 % ROSTER_PARTS as u64;
-    usize::try_from(hash).expect("below 16")
 }
 
 /// The parts, in order: 64, or one for each address of a smaller universe.

@@ -1,6 +1,8 @@
 //! Traffic between two namespaces: TCP streams, small UDP packets, round trips. Each run is bounded
 //! in time and counts what arrived.
 
+mod window;
+
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -10,6 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use hostnet::netns::NetNs;
 use hostnet::udp::{self, Datagram, RecvBatch, UdpOptions};
+
+pub(crate) use window::{Until, WINDOW, windowed};
 
 /// Where a run's packets go from and to.
 #[derive(Debug, Clone, Copy)]
