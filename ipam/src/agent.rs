@@ -12,9 +12,10 @@
 //! gifts of their owners (`donation`), or because it took over what a gone node owned; the latter
 //! it uses only when all other living nodes have said that they know (`removal`). Addresses that
 //! containers of another node still hold are not handed out (`quarantine`). The first division
-//! can be agreed upon (`election`).
+//! can be agreed upon (`election`). Whom a node asks what it does not know is in `contact`.
 
 mod admission;
+mod contact;
 mod donation;
 mod election;
 mod exchange;
@@ -33,7 +34,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use wire::PeerName;
 
-use self::admission::Admission;
+use self::admission::{Admission, Standing};
+use self::contact::{Inquiry, Peer};
 use self::donation::Wants;
 use self::election::Election;
 use self::message::Message;
@@ -48,8 +50,8 @@ use crate::ring::{Delta, Ring, Seeding};
 /// Between repeats of what was not answered.
 const REPEAT: Duration = Duration::from_secs(1);
 
-/// Between digests to one peer after the other: finds what a lost message left different. In a
-/// cluster of 1,000 nodes every node sends and gets one of 0.5 KB each time.
+/// Between digests to one neighbour after the other: finds what a lost message left different. Each
+/// costs 1.5 KB with its answer, whatever the size of the cluster.
 const REPAIR: Duration = Duration::from_secs(30);
 
 /// Segments in one message, which keeps it within the mesh's 128 KiB.
@@ -70,10 +72,12 @@ pub struct AgentSettings {
 /// What comes to an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// Messages can be sent to this node from now on; earlier ones may be lost.
-    Connected(PeerName),
+    /// Messages get to this node from now on, straight or through others; earlier ones may be lost.
+    Reachable(PeerName),
     /// Messages to this node are lost from now on.
-    Disconnected(PeerName),
+    Unreachable(PeerName),
+    /// A control connection with this node has begun, the first or a new one; it is reachable.
+    Neighbour(PeerName),
     /// A message came.
     Gossip {
         /// Whose.
@@ -88,22 +92,10 @@ pub enum Input {
 /// A message to be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Outgoing {
-    /// To whom; none: to all that are connected.
+    /// To whom; none: to all that can be reached.
     pub to: Option<PeerName>,
     /// Its bytes.
     pub payload: Vec<u8>,
-}
-
-/// What is known of another node.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-struct Peer {
-    connected: bool,
-    /// Its free addresses, when it last spoke.
-    free: Option<u64>,
-    /// It has no space to give, as it said; not asked again before this time.
-    denied_until: Option<Duration>,
-    /// What it was told by `consensus=N`; 0: nothing.
-    electors: u32,
 }
 
 /// The node's part in the address plan. See the module's documentation.
@@ -135,8 +127,9 @@ pub struct Agent {
     without: Option<tests::Without>,
     repeat_at: Option<Duration>,
     repair_at: Duration,
-    /// Who was sent the last digest.
-    repaired: Option<PeerName>,
+    inquiry: Inquiry,
+    /// Who was last asked whether it still holds addresses of this node.
+    recalled: Option<PeerName>,
     /// The last message that was refused, and why.
     refusal: Option<(PeerName, String)>,
     /// How many were refused.
@@ -175,7 +168,8 @@ impl Agent {
             without: None,
             repeat_at: Some(now + REPEAT),
             repair_at: now + REPAIR,
-            repaired: None,
+            inquiry: Inquiry::default(),
+            recalled: None,
             refusal: None,
             refused: 0,
         };
@@ -188,17 +182,9 @@ impl Agent {
     /// Takes an input. Look at the outputs afterwards.
     pub fn handle(&mut self, input: Input, now: Duration) {
         match input {
-            Input::Connected(peer) => {
-                self.peers.entry(peer.clone()).or_default().connected = true;
-                self.sync(&peer);
-                self.ask_to_confirm(&peer);
-                self.tell_held(Some(&peer));
-                self.ask(now);
-                self.schedule(now);
-            }
-            Input::Disconnected(peer) => {
-                self.peers.entry(peer).or_default().connected = false;
-            }
+            Input::Reachable(peer) => self.reachable(&peer, now),
+            Input::Unreachable(peer) => self.unreachable(peer, now),
+            Input::Neighbour(peer) => self.neighbour(&peer, now),
             Input::Gossip { from, payload } => match Message::decode(&payload) {
                 Ok(message) => self.take(&from, message, now),
                 Err(error) => self.refuse(&from, error.to_string()),
@@ -346,8 +332,6 @@ impl Agent {
     }
 
     fn take(&mut self, from: &PeerName, message: Message, now: Duration) {
-        // Gossip over a connection proves it, whatever else was said of it.
-        self.peers.entry(from.clone()).or_default().connected = true;
         match message {
             Message::Sync {
                 digest,
@@ -363,14 +347,20 @@ impl Agent {
                 digest,
                 life,
                 fresh,
+                admitted,
                 electors,
                 free,
             } => {
                 self.note_peer(from, free, electors);
+                self.inquiry.answered(from);
                 if self.merge(from, &delta, now) {
-                    self.heard(from, life, fresh, now);
-                    self.repair(from, &digest);
+                    self.heard(from, life, Standing { fresh, admitted }, now);
+                    // Who knows nothing yet asks by itself, and not everybody at once.
+                    if !fresh {
+                        self.repair(from, &digest);
+                    }
                 }
+                self.pursue(now);
             }
             Message::Update { delta, free } => {
                 self.peers.entry(from.clone()).or_default().free = Some(free);
@@ -387,7 +377,11 @@ impl Agent {
             Message::Ack { round, delta, held } => {
                 self.acknowledged(from, round, &delta, held, now);
             }
-            Message::Held { held } => self.block(from, held),
+            Message::Held { held, life } => {
+                self.note_life(from, life, now);
+                self.block(from, held);
+            }
+            Message::Recall => self.say_held(from),
             Message::Elect { electors, step } => self.elect(from, electors, step, now),
         }
         self.ask(now);
@@ -398,12 +392,9 @@ impl Agent {
             self.repeat_at = None;
             self.allocator.expire(now);
             self.take_over_removed(now);
-            if !self.is_admitted() {
-                for peer in self.connected() {
-                    self.sync(&peer);
-                }
-            }
-            for peer in self.connected() {
+            self.pursue(now);
+            self.look_for_electors();
+            for peer in self.unacknowledged() {
                 self.ask_to_confirm(&peer);
             }
             self.tidy(now);
@@ -414,8 +405,9 @@ impl Agent {
             self.repair_at = now + REPAIR;
             self.sync_next();
             self.tidy(now);
+            self.recall_next();
             if !self.held().is_empty() {
-                self.tell_held(None);
+                self.tell_held();
             }
         }
         self.ask(now);
@@ -435,19 +427,7 @@ impl Agent {
         }
     }
 
-    fn connected(&self) -> Vec<PeerName> {
-        let connected = self.peers.iter().filter(|(_, peer)| peer.connected);
-        connected.map(|(name, _)| name.clone()).collect()
-    }
-
-    fn is_connected(&self, name: &PeerName) -> bool {
-        self.peers.get(name).is_some_and(|peer| peer.connected)
-    }
-
     fn send(&mut self, to: Option<&PeerName>, message: &Message) {
-        if to.is_some_and(|to| !self.is_connected(to)) {
-            return;
-        }
         let payload = message.encode();
         let to = to.cloned();
         self.outputs.push_back(Outgoing { to, payload });

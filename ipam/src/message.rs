@@ -82,8 +82,8 @@ struct DigestMessage {
     seedings: u64,
     #[prost(fixed64, repeated, tag = "3")]
     parts: Vec<u64>,
-    #[prost(fixed64, tag = "4")]
-    roster: u64,
+    #[prost(fixed64, repeated, tag = "4")]
+    roster: Vec<u64>,
 }
 
 impl Delta {
@@ -203,7 +203,7 @@ impl Digest {
             universe: self.universe.to_string(),
             seedings: self.seedings,
             parts: self.parts.clone(),
-            roster: self.roster,
+            roster: self.roster.clone(),
         }
         .encode_to_vec()
     }

@@ -249,10 +249,15 @@ impl Ring {
 
     /// Every owner, with the number of addresses that it owns.
     pub fn owners(&self) -> BTreeMap<&PeerName, u128> {
+        self.owners_within(self.universe.range())
+    }
+
+    /// Every owner in a window, with the number of addresses that it owns there.
+    pub(crate) fn owners_within(&self, window: Range) -> BTreeMap<&PeerName, u128> {
         let mut owners = BTreeMap::new();
         for (range, claim) in self.ranges() {
-            if let Some(claim) = claim {
-                *owners.entry(&claim.owner).or_insert(0) += range.size();
+            if let (Some(part), Some(claim)) = (range.overlap(&window), claim) {
+                *owners.entry(&claim.owner).or_insert(0) += part.size();
             }
         }
         owners

@@ -105,8 +105,8 @@ impl Roster {
         news
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.0.clear();
+    pub(crate) fn retain(&mut self, keep: impl Fn(&PeerName) -> bool) {
+        self.0.retain(|name, _| keep(name));
     }
 }
 

@@ -433,7 +433,7 @@ impl ControlService for Node {
         let name = request.name.clone();
         if !connected {
             // The link has its time of grace; the operator has said that it is over.
-            self.ipam.disconnected(name.clone()).await;
+            self.ipam.unreachable(name.clone()).await;
         }
         Ok(self.ipam.remove(name).await?)
     }

@@ -1,14 +1,17 @@
 //! The fence behind which a node starts: what it owned may have been taken over while it was
 //! away, so it hands out nothing before it has heard from another node.
 //!
-//! A node that starts chooses a new life, tells it to a peer with its digest, and is admitted by
-//! an answer that names this life: the peer then has recorded the life durably, and has told all
-//! that it knows. So a take-over either was known to that peer and is known now, or will not be
-//! confirmed without asking this node (`removal`).
+//! A node that starts chooses a new life and tells it to others with its digest. Whoever answers
+//! has recorded this life durably, and has told all that it knows. The node is admitted by the
+//! answer of one that is admitted itself: a take-over either was known to that peer and is known
+//! now, or will not be confirmed without asking this node (`removal`). Where nobody is admitted,
+//! as after a power cut, the answers of all living nodes are needed: any one of them may have taken
+//! over from all the others. A node that stays away holds them up until it is declared gone.
 //!
 //! A node with an empty disk first listens: it may have lived before, and learns its lives from
 //! the others. If so it re-claims what it owns by a take-over from itself, because it does not
-//! remember what it gave away.
+//! remember what it gave away. At the very beginning, when all are so, the word of one seed is
+//! enough.
 //!
 //! A node is alone, and admits itself, if its roster has no other living node.
 
@@ -35,6 +38,15 @@ pub(super) enum Admission {
     },
     /// It may allocate.
     Admitted { life: u32 },
+}
+
+/// What a peer says of itself with an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// It knows nothing from before its start.
+    pub(super) fresh: bool,
+    /// It may allocate.
+    pub(super) admitted: bool,
 }
 
 impl Agent {
@@ -65,10 +77,9 @@ impl Agent {
         if self.ring().is_undecided() {
             return Err(self.undivided());
         }
-        let waiting = self.ring().roster().alive_but(&self.me).cloned().collect();
         Err(AllocateError::NotAdmitted {
             me: self.me.clone(),
-            waiting,
+            waiting: self.unheard(),
         })
     }
 
@@ -98,7 +109,7 @@ impl Agent {
     }
 
     /// A peer has told all that it knows; `life` is the one of this node that it has recorded.
-    pub(super) fn heard(&mut self, from: &PeerName, life: u32, fresh: bool, now: Duration) {
+    pub(super) fn heard(&mut self, from: &PeerName, life: u32, of: Standing, now: Duration) {
         match self.admission {
             Admission::Listening => {
                 if self.ring().is_undecided() {
@@ -109,20 +120,26 @@ impl Agent {
                 self.choose(latest.max(NAMED) + 1, true, latest > NAMED, now);
             }
             Admission::Asking {
-                life: mine,
-                fresh: me_fresh,
-                ..
-            } => {
-                // A peer with an empty disk has forgotten what it may have agreed to. Only at the
-                // very beginning, when all seeds are so, is its word enough.
+                life: mine, fresh, ..
+            } if life == mine => {
+                self.inquiry.heard(from);
                 let seeds = self.ring().seedings().first();
                 let seed = seeds.is_some_and(|seeding| seeding.peers().contains(from));
-                if life == mine && (!fresh || (me_fresh && seed)) {
+                if of.admitted || (fresh && of.fresh && seed) || self.unheard().is_empty() {
                     self.admit(now);
                 }
             }
-            Admission::Admitted { .. } => {}
+            Admission::Asking { .. } | Admission::Admitted { .. } => {}
         }
+    }
+
+    /// Living nodes that have not answered in this life.
+    pub(super) fn unheard(&self) -> Vec<PeerName> {
+        let alive = self.ring().roster().alive_but(&self.me);
+        alive
+            .filter(|name| !self.inquiry.has_heard(name))
+            .cloned()
+            .collect()
     }
 
     fn choose(&mut self, life: u32, fresh: bool, amnesiac: bool, now: Duration) {
@@ -134,9 +151,9 @@ impl Agent {
         let mut ring = self.ring().clone();
         ring.note(&self.me, Member { life, gone: 0 });
         self.set_ring(ring, now);
-        for peer in self.connected() {
-            self.sync(&peer);
-        }
+        // What was asked before named another life.
+        self.inquiry.start_over();
+        self.pursue(now);
     }
 
     fn admit(&mut self, now: Duration) {
@@ -173,7 +190,8 @@ impl Agent {
         if self.is_admitted() || self.ring().is_undecided() {
             return;
         }
-        let others = self.ring().roster().alive_but(&self.me).next().is_some();
+        // Who has answered may be all that are left when another is declared gone.
+        let others = !self.unheard().is_empty();
         #[cfg(test)]
         let others = others && self.without != Some(super::tests::Without::Admission);
         if others || (self.admission == Admission::Listening && self.settings.expects_peers) {

@@ -1,6 +1,6 @@
 //! Space from where it is to where it is needed: requests, gifts, and giving back.
 //!
-//! A node asks before it runs out, one peer at a time: the connected owner that said to have most
+//! A node asks before it runs out, one peer at a time: the reachable owner that said to have most
 //! free addresses. The donor gives one CIDR block, at most half of what it has free, by a claim in
 //! its own ring that it tells to all. A node that has much more free space than use for a long
 //! time gives blocks back to a neighbour in the ring, so that they coalesce.
@@ -96,7 +96,7 @@ impl Agent {
         }
         self.forget_who_left(now);
         if let Some((peer, _, until)) = &self.wants.asked {
-            if *until > now && self.is_connected(peer) {
+            if *until > now && self.is_reachable(peer) {
                 return;
             }
             let peer = peer.clone();
@@ -141,18 +141,20 @@ impl Agent {
         });
     }
 
-    /// The connected peer with most free space, as far as is known.
+    /// The reachable peer with most free space, as far as is known.
     fn donor(&self, window: Range, now: Duration) -> Option<PeerName> {
         let roster = self.ring().roster();
         let mut best: Option<(u128, PeerName)> = None;
-        for (name, peer) in &self.peers {
+        for (name, owned) in self.ring().owners_within(window) {
+            let Some(peer) = self.peers.get(name) else {
+                continue;
+            };
             let resting = peer.denied_until.is_some_and(|until| until > now);
-            if !peer.connected || resting || !roster.is_alive(name) {
+            if !peer.reachable || resting || !roster.is_alive(name) {
                 continue;
             }
-            let owned = self.ring().owned_by(name).size_within(window);
             let free = peer.free.map_or(owned, u128::from).min(owned);
-            if owned > 0 && best.as_ref().is_none_or(|(most, _)| free > *most) {
+            if best.as_ref().is_none_or(|(most, _)| free > *most) {
                 best = Some((free, name.clone()));
             }
         }
@@ -317,7 +319,7 @@ impl Agent {
     fn reserve_for(&self, block: Range) -> Option<PeerName> {
         let ring = self.ring();
         let able = |name: &PeerName| {
-            self.is_connected(name)
+            self.is_reachable(name)
                 && ring.roster().is_alive(name)
                 && ring.seedings().iter().any(|s| s.peers().contains(name))
         };

@@ -65,6 +65,12 @@ impl Agent {
         others.chain([self.me.clone()]).collect()
     }
 
+    /// Whether not all electors are known.
+    pub(super) fn lacks_electors(&self) -> bool {
+        let wanted = self.settings.consensus.unwrap_or(0);
+        self.is_electing() && (self.electors().len() as u128) < u128::from(wanted)
+    }
+
     fn majority(&self) -> usize {
         let all = self.settings.consensus.unwrap_or(0) / 2 + 1;
         usize::try_from(all).unwrap_or(usize::MAX)
@@ -102,7 +108,7 @@ impl Agent {
             let present: Vec<String> = self
                 .electors()
                 .iter()
-                .filter(|name| **name == self.me || self.is_connected(name))
+                .filter(|name| **name == self.me || self.is_reachable(name))
                 .map(ToString::to_string)
                 .collect();
             format!(
@@ -123,7 +129,7 @@ impl Agent {
         let present: BTreeSet<PeerName> = self
             .electors()
             .into_iter()
-            .filter(|name| *name == self.me || self.is_connected(name))
+            .filter(|name| *name == self.me || self.is_reachable(name))
             .collect();
         if present.len() < self.majority() {
             self.election.gathered = None;
@@ -294,9 +300,8 @@ impl Agent {
             self.set_ring(ring, now);
             let all = self.ring().delta();
             self.tell(None, &all);
-            for peer in self.connected() {
-                self.sync(&peer);
-            }
+            self.inquiry.start_over();
+            self.pursue(now);
         }
     }
 }

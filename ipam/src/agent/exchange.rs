@@ -22,29 +22,10 @@ impl Agent {
         self.send(Some(peer), &message);
     }
 
-    /// A digest to the peer after the one that had the last.
-    pub(super) fn sync_next(&mut self) {
-        let connected = self.connected();
-        let after = self.repaired.take();
-        let next = connected
-            .iter()
-            .find(|name| after.as_ref().is_none_or(|after| *name > after))
-            .or_else(|| connected.first());
-        if let Some(next) = next {
-            self.sync(next);
-            self.repaired = Some(next.clone());
-        }
-    }
-
     /// A peer asks what it does not know. Its life is noted first: from then on whoever takes
     /// something over hears of it.
     pub(super) fn answer(&mut self, from: &PeerName, digest: &Digest, life: u32, now: Duration) {
-        if life > 0 {
-            let mut ring = self.ring().clone();
-            if ring.note(from, Member { life, gone: 0 }) {
-                self.set_ring(ring, now);
-            }
-        }
+        self.note_life(from, life, now);
         let delta = match self.ring().answer(digest) {
             Ok(delta) => delta,
             Err(error) => return self.refuse(from, error.to_string()),
@@ -60,10 +41,22 @@ impl Agent {
             digest: self.ring().digest(),
             life: self.ring().roster().get(from).life,
             fresh: self.is_fresh(),
+            admitted: self.is_admitted(),
             electors: self.settings.consensus.unwrap_or(0),
             free,
         };
         self.send(Some(from), &message);
+    }
+
+    /// Records the life that a node says it is in. If that is news, others are told before it is
+    /// answered: whoever takes something over then asks it, even if this node is gone by that time.
+    pub(super) fn note_life(&mut self, of: &PeerName, life: u32, now: Duration) {
+        let mut ring = self.ring().clone();
+        if life > 0 && ring.note(of, Member { life, gone: 0 }) {
+            self.set_ring(ring, now);
+            let news = self.life_of(of);
+            self.tell(None, &news);
+        }
     }
 
     /// Tells a peer what its digest lacks.
@@ -168,6 +161,7 @@ impl Agent {
         self.check_alone(now);
         self.reclaim_contested(now);
         self.check_round(now);
+        self.forget_gone_holders();
         self.withhold();
         self.held_changed();
         self.check_wants(now);

@@ -32,6 +32,8 @@ pub(super) enum Message {
         life: u32,
         /// Whether the sender itself knows nothing from before its start.
         fresh: bool,
+        /// Whether the sender may allocate.
+        admitted: bool,
         electors: u32,
         free: u64,
     },
@@ -57,7 +59,13 @@ pub(super) enum Message {
         held: RangeSet,
     },
     /// What the sender's containers hold of other nodes' space.
-    Held { held: RangeSet },
+    Held {
+        held: RangeSet,
+        /// The life in which it says so.
+        life: u32,
+    },
+    /// "Do your containers still hold addresses of mine?"
+    Recall,
     /// A step of the agreement on the first division.
     Elect {
         /// Number of electors that the sender was told.
@@ -83,7 +91,7 @@ pub(super) enum Step {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Envelope {
-    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     body: Option<Body>,
 }
 
@@ -107,6 +115,8 @@ enum Body {
     Held(HeldMessage),
     #[prost(message, tag = "9")]
     Elect(ElectMessage),
+    #[prost(message, tag = "10")]
+    Recall(RecallMessage),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -135,6 +145,8 @@ struct AnswerMessage {
     electors: u32,
     #[prost(uint64, tag = "6")]
     free: u64,
+    #[prost(bool, tag = "7")]
+    admitted: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -187,7 +199,12 @@ struct AckMessage {
 struct HeldMessage {
     #[prost(message, repeated, tag = "1")]
     held: Vec<Run>,
+    #[prost(uint32, tag = "2")]
+    life: u32,
 }
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct RecallMessage {}
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct ElectMessage {
@@ -240,6 +257,7 @@ impl Message {
                 digest,
                 life,
                 fresh,
+                admitted,
                 electors,
                 free,
             } => Body::Answer(AnswerMessage {
@@ -247,6 +265,7 @@ impl Message {
                 digest: digest.encode(),
                 life: *life,
                 fresh: *fresh,
+                admitted: *admitted,
                 electors: *electors,
                 free: *free,
             }),
@@ -278,9 +297,11 @@ impl Message {
                 delta: delta.encode(),
                 held: write_runs(held),
             }),
-            Self::Held { held } => Body::Held(HeldMessage {
+            Self::Held { held, life } => Body::Held(HeldMessage {
                 held: write_runs(held),
+                life: *life,
             }),
+            Self::Recall => Body::Recall(RecallMessage {}),
             Self::Elect { electors, step } => Body::Elect(write_step(*electors, step)),
         };
         Envelope { body: Some(body) }.encode_to_vec()
@@ -306,6 +327,7 @@ impl Message {
                 digest: Digest::decode(&m.digest)?,
                 life: m.life,
                 fresh: m.fresh,
+                admitted: m.admitted,
                 electors: m.electors,
                 free: m.free,
             },
@@ -334,7 +356,9 @@ impl Message {
             },
             Body::Held(m) => Self::Held {
                 held: read_runs(&m.held)?,
+                life: m.life,
             },
+            Body::Recall(RecallMessage {}) => Self::Recall,
             Body::Elect(m) => Self::Elect {
                 electors: m.electors,
                 step: read_step(m)?,

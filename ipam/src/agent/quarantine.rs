@@ -8,6 +8,7 @@
 use wire::PeerName;
 
 use super::Agent;
+use super::contact::next_after;
 use super::message::Message;
 use crate::range::Range;
 use crate::range_set::RangeSet;
@@ -22,17 +23,53 @@ impl Agent {
         held.map(|(at, _)| Range::single(at)).collect()
     }
 
-    /// Tells a peer, or all because owners change, what is held of other nodes' space. Nothing is
-    /// said of nothing, unless something was said before.
-    pub(super) fn tell_held(&mut self, to: Option<&PeerName>) {
+    /// Tells all, because owners change, what is held of other nodes' space. Nothing is said of
+    /// nothing, unless something was said before.
+    pub(super) fn tell_held(&mut self) {
         let held = self.held();
-        if held.is_empty() && self.told_held.as_ref().is_some_and(RangeSet::is_empty) {
+        if held.is_empty() && self.told_held.as_ref().is_none_or(RangeSet::is_empty) {
             return;
         }
-        if to.is_none() {
-            self.told_held = Some(held.clone());
+        self.told_held = Some(held.clone());
+        let life = self.life();
+        self.send(None, &Message::Held { held, life });
+    }
+
+    /// Tells one.
+    pub(super) fn say_held(&mut self, to: &PeerName) {
+        let (held, life) = (self.held(), self.life());
+        self.send(Some(to), &Message::Held { held, life });
+    }
+
+    /// A node can be reached again: each may have missed what the other had to say about addresses
+    /// held.
+    pub(super) fn compare_held(&mut self, peer: &PeerName) {
+        let theirs = self.ring().owned_by(peer);
+        let held = self.held();
+        if held.iter().any(|run| theirs.size_within(run) > 0) {
+            self.say_held(peer);
         }
-        self.send(to, &Message::Held { held });
+        if self.blocked.contains_key(peer) {
+            self.send(Some(peer), &Message::Recall);
+        }
+    }
+
+    /// Asks one after the other of those who are said to hold addresses whether they still do.
+    pub(super) fn recall_next(&mut self) {
+        let Some(next) = next_after(self.blocked.keys(), self.recalled.as_ref()).cloned() else {
+            return;
+        };
+        self.send(Some(&next), &Message::Recall);
+        self.recalled = Some(next);
+    }
+
+    /// Containers of a node that was declared gone are gone with it, and hold nothing.
+    pub(super) fn forget_gone_holders(&mut self) {
+        let before = self.blocked.len();
+        let roster = self.allocator.ring().roster();
+        self.blocked.retain(|holder, _| roster.is_alive(holder));
+        self.doubles.retain(|_, holder| roster.is_alive(holder));
+        self.unsaved |= self.blocked.len() < before;
     }
 
     /// Tells it if it is another than before.
@@ -40,7 +77,7 @@ impl Agent {
         let held = self.held();
         let told = self.told_held.as_ref();
         if told.map_or(!held.is_empty(), |told| *told != held) {
-            self.tell_held(None);
+            self.tell_held();
         }
     }
 

@@ -79,7 +79,7 @@ impl Agent {
         if name == self.me {
             return Err(RemoveError::Myself { name });
         }
-        if self.is_connected(&name) {
+        if self.is_reachable(&name) {
             return Err(RemoveError::Connected { name });
         }
         let owns = !self.ring().owned_by(&name).is_empty();
@@ -157,7 +157,7 @@ impl Agent {
             self.round.number += 1;
             self.round.acknowledged.clear();
             self.round.ranges = ranges;
-            for peer in self.connected() {
+            for peer in self.within_reach() {
                 self.ask_to_confirm(&peer);
             }
         }
@@ -167,6 +167,7 @@ impl Agent {
     pub(super) fn ask_to_confirm(&mut self, peer: &PeerName) {
         if self.round.ranges.is_empty()
             || !self.is_admitted()
+            || !self.is_reachable(peer)
             || self.round.acknowledged.contains(peer)
         {
             return;

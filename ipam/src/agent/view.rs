@@ -63,7 +63,7 @@ impl Agent {
                 (Some(self.free()), true)
             } else {
                 let peer = self.peers.get(name);
-                (peer.and_then(|peer| peer.free), self.is_connected(name))
+                (peer.and_then(|peer| peer.free), self.is_reachable(name))
             };
             let member = ring.roster().get(name);
             PeerSpace {

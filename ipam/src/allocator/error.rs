@@ -112,7 +112,7 @@ pub enum AllocateError {
     NotAdmitted {
         /// This node.
         me: PeerName,
-        /// Any of these will do.
+        /// One of these that is admitted itself, or all of them.
         waiting: Vec<PeerName>,
     },
     /// This node has taken over space, and others have not yet said that they know.
@@ -187,7 +187,8 @@ impl AllocateError {
                 "ask for another address, or try again later".to_owned()
             }
             Self::NotAdmitted { .. } => {
-                "connect it to one of them; if all of them are gone for good, weft rmpeer each"
+                "connect it to one that hands out addresses, or start them all; weft rmpeer those \
+                that are gone for good"
                     .to_owned()
             }
             Self::Unconfirmed { .. } => {

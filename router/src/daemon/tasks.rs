@@ -59,11 +59,11 @@ async fn take(node: &Node, event: MeshEvent) {
     match event {
         MeshEvent::Link(change) => {
             if let LinkChange::Down { name, .. } | LinkChange::Left { name, .. } = &change {
-                node.ipam().disconnected(name.clone()).await;
+                node.ipam().unreachable(name.clone()).await;
             }
             take_link(node, change);
         }
-        MeshEvent::Connected { id, name } => node.ipam().connected(id, name).await,
+        MeshEvent::Connected { id, name } => node.ipam().neighbour(id, name).await,
         MeshEvent::Gossip {
             from,
             name,

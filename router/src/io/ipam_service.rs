@@ -212,15 +212,21 @@ impl IpamHandle {
         }
     }
 
-    /// Another node can be talked to.
-    pub async fn connected(&self, id: PeerId, name: PeerName) {
-        self.tell(Some((name.clone(), id)), ipam::Input::Connected(name))
+    /// Messages get to another node, straight or through others.
+    pub async fn reachable(&self, id: PeerId, name: PeerName) {
+        self.tell(Some((name.clone(), id)), ipam::Input::Reachable(name))
             .await;
     }
 
-    /// Another node cannot be talked to.
-    pub async fn disconnected(&self, name: PeerName) {
-        self.tell(None, ipam::Input::Disconnected(name)).await;
+    /// Messages do not get to another node.
+    pub async fn unreachable(&self, name: PeerName) {
+        self.tell(None, ipam::Input::Unreachable(name)).await;
+    }
+
+    /// A control connection with another node has begun.
+    pub async fn neighbour(&self, id: PeerId, name: PeerName) {
+        self.tell(Some((name.clone(), id)), ipam::Input::Neighbour(name))
+            .await;
     }
 
     /// Another node has said something.

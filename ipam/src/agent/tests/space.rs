@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::world::{World, seeds};
 use crate::AllocateError;
+use crate::range::Range;
 use crate::ring::tests::name;
+use crate::roster::Member;
 
 const SOON: Duration = Duration::from_secs(2);
 
@@ -125,26 +127,91 @@ fn a_lost_gift_is_found_by_digest() {
     assert_eq!(world.agent("c").ring(), world.agent("a").ring());
 }
 
-/// What a node that joins costs the cluster, and what an allocation costs it: in bytes sent by all
-/// together. One gift is one short message to each.
-#[test]
-fn gossip_follows_the_changes() {
-    let names: Vec<String> = (0..100).map(|i| format!("node-{i:03}")).collect();
+/// What a node costs the cluster, in bytes: while it allocates, when it is given space, when it
+/// joins, when it starts again, and at rest.
+#[derive(Debug)]
+struct Costs {
+    allocations: usize,
+    gift: usize,
+    join: usize,
+    restart: usize,
+    rest: usize,
+}
+
+/// Ten nodes talk; all others have 32 addresses each and hear what is told to all.
+fn costs(nodes: usize) -> Costs {
+    let names: Vec<String> = (0..nodes).map(|i| format!("node-{i:04}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut world = World::of("10.32.0.0/12", &names, &names[..3]);
+    let mut world = World::new("10.32.0.0/12");
+    world.phantoms = names[10..].iter().map(|n| name(n)).collect();
+    for node in &names[..10] {
+        world.start(node, seeds(&names[..10]));
+    }
     world.pass(SOON);
+    let mut ring = world.agent(names[0]).ring().clone();
+    let mut at = ring.universe().range().first();
+    for phantom in &names[10..] {
+        let block = Range::new(at, at + 31).unwrap();
+        ring.give(block, &name(names[0]), &name(phantom)).unwrap();
+        ring.note(&name(phantom), Member { life: 2, gone: 0 });
+        at += 32;
+    }
+    for node in &names[..10] {
+        world.ask(node, |agent, now| {
+            assert!(agent.merge(&name(names[0]), &ring.delta(), now));
+        });
+    }
+    world.settle();
+    let since = |world: &mut World, before: usize| world.bytes - before;
+
     let before = world.bytes;
-    let reserve = world.agent("node-050").usable().size() - 64;
+    world.start("new", seeds(&names[..10]));
+    world.pass(SOON);
+    let join = since(&mut world, before);
+
+    let before = world.bytes;
+    let reserve = world.agent("new").usable().size() - 64;
+    assert!(reserve > 100, "{reserve}");
     for i in 0..reserve {
-        world.allocate("node-050", &format!("pod{i}")).unwrap();
+        world.allocate("new", &format!("pod{i}")).unwrap();
         world.settle();
     }
-    assert_eq!(world.bytes, before);
-    world.allocate("node-050", "one-more").unwrap();
+    let allocations = since(&mut world, before);
+    world.allocate("new", "one-more").unwrap();
     world.settle();
-    let gift = world.bytes - before;
-    assert!(
-        (1..20_000).contains(&gift),
-        "{gift} bytes for a gift of 256 addresses"
-    );
+    let gift = since(&mut world, before);
+    assert!(world.agent("new").usable().size() > 64, "a gift came");
+
+    let before = world.bytes;
+    world.crash("node-0003");
+    world.restart("node-0003");
+    world.pass(SOON);
+    let restart = since(&mut world, before);
+
+    let before = world.bytes;
+    world.pass(Duration::from_secs(600));
+    let rest = since(&mut world, before);
+    Costs {
+        allocations,
+        gift,
+        join,
+        restart,
+        rest,
+    }
+}
+
+#[test]
+fn gossip_follows_the_changes_and_not_the_size_of_the_cluster() {
+    let (small, large) = (costs(100), costs(1000));
+    for (costs, nodes) in [(&small, 100), (&large, 1000)] {
+        assert_eq!(costs.allocations, 0, "{costs:?}");
+        // One short message to each.
+        assert!(costs.gift < 130 * nodes, "{costs:?}");
+        // A word or two to each; and of the ring and the roster what differs, to a few.
+        assert!(costs.restart < 200 * nodes + 20_000, "{costs:?}");
+        // The whole ring once, words that it lives, and a gift.
+        assert!(costs.join < 300 * nodes + 20_000, "{costs:?}");
+        // 20 digests of each of the 11 that talk, and as many answers.
+        assert!(costs.rest < 11 * 20 * 1600, "{costs:?}");
+    }
 }

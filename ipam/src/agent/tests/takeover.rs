@@ -212,3 +212,121 @@ fn seeds_start_together() {
     world.allocate("a", "pod").unwrap();
     world.allocate("b", "pod").unwrap();
 }
+
+/// What a container gave back while the owner of its address could not hear of it is asked for.
+#[test]
+fn an_address_given_back_during_a_partition_is_free_again() {
+    for (through_others, restarted) in [(false, false), (true, false), (true, true)] {
+        let mut world = World::of("10.0.0.0/24", &["a", "b", "c"], &["a", "b", "c"]);
+        let kept = world.allocate("a", "old").unwrap();
+        world.crash("a");
+        world.remove("b", "a");
+        world.settle();
+        world.restart("a");
+        world.settle();
+        assert_eq!(world.agent("b").view().blocked.len(), 1);
+        world.cut("a", "b");
+        world.ask("a", |agent, now| {
+            agent.release(&key("old"), now);
+        });
+        world.settle();
+        if restarted {
+            world.crash("a");
+            world.restart("a");
+            world.settle();
+        }
+        if through_others {
+            world.reach_again("a", "b");
+        } else {
+            world.heal("a", "b");
+        }
+        world.settle();
+        let at = world.agent("b").allocator().universe();
+        let at = at.number(kept.addr()).unwrap();
+        assert!(world.agent("b").usable().contains(at));
+    }
+}
+
+/// The containers of a node that is declared gone are gone with it.
+#[test]
+fn what_a_gone_node_held_is_free_again() {
+    let mut world = World::of("10.0.0.0/24", &["a", "b", "c"], &["a", "b", "c"]);
+    let kept = world.allocate("a", "old").unwrap();
+    world.crash("a");
+    world.remove("b", "a");
+    world.settle();
+    world.restart("a");
+    world.settle();
+    assert_eq!(world.agent("b").view().blocked.len(), 1);
+    world.crash("a");
+    world.remove("c", "a");
+    world.settle();
+    assert!(world.agent("b").view().blocked.is_empty());
+    let at = world.agent("b").allocator().universe();
+    let at = at.number(kept.addr()).unwrap();
+    assert!(world.agent("b").usable().contains(at));
+}
+
+/// Both were removed while they were down: neither knows, and the one's word is not enough for
+/// the other.
+#[test]
+fn two_that_return_do_not_admit_each_other() {
+    let mut world = World::of("10.0.0.0/24", &["a", "b", "c"], &["a", "b", "c"]);
+    for node in ["a", "b"] {
+        world.crash(node);
+        world.cut(node, "c");
+    }
+    world.remove("c", "a");
+    world.remove("c", "b");
+    assert_eq!(world.agent("c").usable().size(), 254);
+    world.restart("a");
+    world.restart("b");
+    world.pass(SOON);
+    for node in ["a", "b"] {
+        let error = world.allocate(node, "new").unwrap_err().to_string();
+        assert!(error.contains("waiting for c"), "{error}");
+    }
+    world.heal("b", "c");
+    world.pass(SOON);
+    world.assert_agreed();
+    assert!(world.agent("a").is_admitted() && world.agent("b").is_admitted());
+}
+
+/// After a power cut nobody is admitted. All together know what there is to know; one that stays
+/// away has to be declared gone.
+#[test]
+fn a_cluster_that_starts_again_waits_for_all_that_live() {
+    let nodes = ["a", "b", "c", "d"];
+    let mut world = World::of("10.0.0.0/24", &nodes, &["a", "b", "c"]);
+    for node in nodes {
+        world.crash(node);
+    }
+    for node in &nodes[..3] {
+        world.restart(node);
+    }
+    world.pass(SOON);
+    assert!(
+        nodes[..3]
+            .iter()
+            .all(|node| !world.agent(node).is_admitted())
+    );
+    world.restart("d");
+    world.pass(SOON);
+    assert!(nodes.iter().all(|node| world.agent(node).is_admitted()));
+    for node in nodes {
+        world.crash(node);
+    }
+    for node in &nodes[..3] {
+        world.restart(node);
+    }
+    world.pass(SOON);
+    world.remove("b", "d");
+    world.pass(SOON);
+    assert!(
+        nodes[..3]
+            .iter()
+            .all(|node| world.agent(node).is_admitted())
+    );
+    assert_eq!(owned(&world, "a", "d"), 0);
+    world.assert_agreed();
+}

@@ -32,6 +32,9 @@ pub(super) struct World {
     pub(super) now: Duration,
     /// What is taken out.
     without: Option<super::Without>,
+    /// Nodes that all can reach and that say nothing; what they are sent counts.
+    pub(super) phantoms: BTreeSet<PeerName>,
+    /// Sent by all together, once for each receiver.
     pub(super) bytes: usize,
 }
 
@@ -57,6 +60,7 @@ impl World {
             queue: VecDeque::new(),
             now: Duration::ZERO,
             without: None,
+            phantoms: BTreeSet::new(),
             bytes: 0,
         }
     }
@@ -96,6 +100,9 @@ impl World {
                 self.connect(&me, &other);
             }
         }
+        for phantom in self.phantoms.clone() {
+            self.handle(&me, Input::Reachable(phantom));
+        }
     }
 
     fn names(&self) -> Vec<PeerName> {
@@ -109,7 +116,7 @@ impl World {
 
     fn connect(&mut self, a: &PeerName, b: &PeerName) {
         for (me, other) in [(a, b), (b, a)] {
-            self.handle(me, Input::Connected(other.clone()));
+            self.handle(me, Input::Neighbour(other.clone()));
         }
     }
 
@@ -118,7 +125,7 @@ impl World {
             .retain(|(from, to, _)| !((from == a && to == b) || (from == b && to == a)));
         for (me, other) in [(a, b), (b, a)] {
             if self.agents.contains_key(me) {
-                self.handle(me, Input::Disconnected(other.clone()));
+                self.handle(me, Input::Unreachable(other.clone()));
             }
         }
     }
@@ -127,6 +134,16 @@ impl World {
         let (a, b) = (name(a.min(b)), name(a.max(b)));
         self.cut.insert((a.clone(), b.clone()));
         self.disconnect(&a, &b);
+    }
+
+    /// The link of two nodes is cut and mended while nothing was said over it: both are heard of
+    /// again through others, but are neighbours no more.
+    pub(super) fn reach_again(&mut self, a: &str, b: &str) {
+        let (a, b) = (name(a.min(b)), name(a.max(b)));
+        self.cut.remove(&(a.clone(), b.clone()));
+        for (me, other) in [(&a, &b), (&b, &a)] {
+            self.handle(me, Input::Reachable(other.clone()));
+        }
     }
 
     pub(super) fn heal(&mut self, a: &str, b: &str) {
@@ -177,6 +194,11 @@ impl World {
             }
         }
         for message in sent {
+            let phantoms = match &message.to {
+                Some(to) => usize::from(self.phantoms.contains(to)),
+                None => self.phantoms.len(),
+            };
+            self.bytes += phantoms * message.payload.len();
             let to = match message.to {
                 Some(to) => vec![to],
                 None => self.names().into_iter().filter(|to| to != me).collect(),

@@ -164,7 +164,7 @@ impl Engine {
                 }
                 Request::Mesh { of, input } => {
                     self.peers.extend(of);
-                    if let Input::Disconnected(name) = &input {
+                    if let Input::Unreachable(name) = &input {
                         self.peers.remove(name);
                     }
                     self.hear(input, &writable);
@@ -437,7 +437,7 @@ impl Engine {
         self.agent = Agent::start(allocator, &agent, settings, now)
             .map_err(|error| damaged(error.to_string()))?;
         for name in self.peers.keys() {
-            self.agent.handle(Input::Connected(name.clone()), now);
+            self.agent.handle(Input::Reachable(name.clone()), now);
         }
         if let Some(note) = self.other_seeding() {
             tracing::warn!("{note}");
