@@ -87,12 +87,27 @@ drop_reasons! {
     PeerTooBig = "peer_too_big",
     /// The TAP refused the frame (it is down, or the kernel had no memory).
     TapRefused = "tap_refused",
+    /// The kernel found the TAP's queue full: pods send faster than a worker reads.
+    TapQueueFull = "tap_queue_full",
+    /// The kernel found the receive buffer full: peers send faster than a worker reads. A train that
+    /// the kernel joined counts once.
+    UnderlayQueueFull = "underlay_queue_full",
+}
+
+/// A counter for each [`DropReason`].
+#[derive(Debug)]
+struct Drops([AtomicU64; DropReason::ALL.len()]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; DropReason::ALL.len()])
+    }
 }
 
 /// A worker's counters. Only the worker's own thread writes them.
 #[derive(Debug, Default)]
 pub struct Counters {
-    drops: [AtomicU64; DropReason::ALL.len()],
+    drops: Drops,
     /// Frames read from the TAP, a super-frame counting once.
     pub(crate) tap_rx_frames: AtomicU64,
     /// Frames written to the TAP, a joined one counting once.
@@ -122,7 +137,7 @@ pub struct Counters {
 impl Counters {
     /// Counts `frames` that went no further.
     pub fn drop(&self, reason: DropReason, frames: u64) {
-        add(&self.drops[reason as usize], frames);
+        add(&self.drops.0[reason as usize], frames);
     }
 
     /// Counts datagrams that were sent.
@@ -137,7 +152,7 @@ impl Counters {
 
     /// Frames dropped for a reason so far.
     pub fn dropped(&self, reason: DropReason) -> u64 {
-        self.drops[reason as usize].load(Relaxed)
+        self.drops.0[reason as usize].load(Relaxed)
     }
 
     /// Every counter with its name; drops are named `drop_` and their label.

@@ -12,6 +12,7 @@
 //! - [`tap`], [`udp`] and [`poll`] are the data path's own; they do not allocate per call.
 //! - [`packet`] sends and receives raw frames, for announcements and captures.
 //! - [`environment`] takes secrets out of sight.
+//! - [`affinity`] keeps a thread on a processor.
 //! - [`sysctl`] and [`caps`] read and set what has no netlink message.
 //!
 //! Requests with several fields are taken by reference, so that a caller can vary one and ask again.
@@ -22,6 +23,7 @@
 //! `unsafe` is confined to the private module `sys`: one operation per block.
 
 pub mod addr;
+pub mod affinity;
 pub mod caps;
 pub mod environment;
 pub mod ethtool;

@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::sockaddr::{Control, SockAddr};
 use crate::sys::message::{self, MAX_MESSAGES, Outgoing};
-use crate::sys::socket::{option, set_option};
+use crate::sys::socket::{self, option, set_option};
 
 mod batch;
 
@@ -50,6 +50,10 @@ pub struct UdpOptions {
     pub dont_fragment: bool,
     /// Keep IPv4 off an IPv6 socket.
     pub only_v6: bool,
+    /// Tell of datagrams that the device's queue had no room for (ENOBUFS), of which the kernel says
+    /// nothing otherwise, and of ICMP answers: each makes a later call fail in its own stead. See
+    /// [`UdpSocket::clear_errors`].
+    pub report_errors: bool,
 }
 
 impl UdpOptions {
@@ -63,6 +67,7 @@ impl UdpOptions {
             gro: true,
             dont_fragment: false,
             only_v6: false,
+            report_errors: false,
         }
     }
 }
@@ -178,6 +183,9 @@ impl UdpSocket {
         set_fragmenting(&socket, v6, options.dont_fragment)
             .map_err(failed("set path MTU discovery"))?;
         set_buffers(&socket, options).map_err(failed("set buffer sizes"))?;
+        if options.report_errors {
+            set_reporting(&socket, v6).map_err(failed("have errors reported"))?;
+        }
         // A value of zero changes nothing, but is refused where the option is not known.
         let gso = set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
         let gro =
@@ -223,6 +231,23 @@ impl UdpSocket {
             return message::send(self.socket.as_fd(), &outgoing);
         }
         self.send_pieces(&datagram)
+    }
+
+    /// As [`Self::send_train`], but an error that may answer an earlier datagram, and came in the stead
+    /// of this one, is thrown away with all that wait, and the train is sent again.
+    pub fn send_train_anew(&self, dest: SocketAddr, train: &[u8], segment: u16) -> io::Result<()> {
+        let sent = self.send_train(dest, train, segment);
+        let own = |error: &io::Error| {
+            let own = [libc::EAGAIN, libc::ENOBUFS, libc::ENOMEM];
+            own.map(Some).contains(&error.raw_os_error())
+        };
+        match sent {
+            Err(error) if !own(&error) => {
+                self.clear_errors();
+                self.send_train(dest, train, segment)
+            }
+            sent => sent,
+        }
     }
 
     /// Sends datagrams and trains in as few calls as possible, and returns how many went out. An
@@ -295,6 +320,21 @@ impl UdpSocket {
             self.socket.recv_buffer_size()?,
             self.socket.send_buffer_size()?,
         ))
+    }
+
+    /// Datagrams that found no room in the receive buffer since the socket was opened; a joined
+    /// train counts once. Wraps.
+    pub fn dropped(&self) -> io::Result<u32> {
+        let counters = socket::memory_info(self.socket.as_fd())?;
+        Ok(counters[socket::MEMINFO_DROPS])
+    }
+
+    /// Throws away what waits on the socket's error queue, and returns how much it was. With
+    /// [`UdpOptions::report_errors`] a failed send may mean an answer to an earlier datagram: then
+    /// there is something here, and nothing was sent yet.
+    pub fn clear_errors(&self) -> usize {
+        let discard = || message::discard_error(self.socket.as_fd());
+        (0..MAX_ERRORS).take_while(|_| discard().is_ok()).count()
     }
 
     /// The error that waits on the socket, such as an ICMP answer to an earlier datagram; taking it
@@ -469,6 +509,20 @@ fn set_fragmenting(socket: &Socket, v6: bool, never: bool) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Has the kernel tell of drops and ICMP errors (ip(7), `IP_RECVERR`).
+fn set_reporting(socket: &Socket, v6: bool) -> io::Result<()> {
+    let fd = socket.as_fd();
+    set_option(fd, libc::IPPROTO_IP, libc::IP_RECVERR, 1)?;
+    if v6 {
+        set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?;
+    }
+    Ok(())
+}
+
+/// Most messages that are taken off an error queue at once; whoever sends ICMP errors decides how
+/// many there are.
+const MAX_ERRORS: usize = 64;
 
 /// Asks for buffer sizes, beyond the system's limit where that is allowed.
 fn set_buffers(socket: &Socket, options: &UdpOptions) -> io::Result<()> {

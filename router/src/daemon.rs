@@ -214,6 +214,8 @@ async fn begin(
         vni: settings.vni,
         mac_age: settings.mac_age,
         offloads: settings.offloads,
+        spin: settings.spin,
+        pin_workers: settings.pin_workers,
     };
     let datapath = Datapath::start(&config, &probes)?;
     let control = SocketAddr::new(listen, settings.control_port);

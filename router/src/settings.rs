@@ -130,6 +130,15 @@ pub struct Options {
     #[arg(long, env = "WEFT_OFFLOADS", value_name = "on|off")]
     pub offloads: Option<Given>,
 
+    /// For how long after its last work a thread of the data path looks for more before it sleeps,
+    /// while the machine has a core to spare [default: off]
+    #[arg(long, env = "WEFT_SPIN", value_name = "off|auto|DURATION")]
+    pub spin: Option<Given>,
+
+    /// Whether each thread of the data path stays on a processor of its own [default: off]
+    #[arg(long, env = "WEFT_PIN_WORKERS", value_name = "on|off")]
+    pub pin_workers: Option<Given>,
+
     /// Connect to the peers that are named and to no others
     #[arg(
         long,
@@ -180,6 +189,8 @@ impl Options {
             mac_age: text(self.mac_age, lower.mac_age),
             queues: text(self.queues, lower.queues),
             offloads: text(self.offloads, lower.offloads),
+            spin: text(self.spin, lower.spin),
+            pin_workers: text(self.pin_workers, lower.pin_workers),
             no_discovery: text(self.no_discovery, lower.no_discovery),
             log_level: text(self.log_level, lower.log_level),
         }

@@ -12,8 +12,9 @@ use nix::libc;
 
 use crate::sockaddr::{Control, SockAddr};
 
-/// Most messages that one call passes: bounds the stack the arrays take (about 3 KB).
-pub(crate) const MAX_MESSAGES: usize = 32;
+/// Most messages that one call passes: bounds the stack the arrays take (about 5 KB). As many as the
+/// datagrams of a train, so that one that arrives in pieces is received at once.
+pub(crate) const MAX_MESSAGES: usize = 64;
 
 /// A message to send.
 #[derive(Clone, Copy)]
@@ -99,6 +100,25 @@ pub(crate) fn recv_many(fd: BorrowedFd<'_>, slots: &mut [Slot]) -> io::Result<us
         accept(slot, &header.msg_hdr);
     }
     Ok(received)
+}
+
+/// Takes one message off the socket's error queue and throws it away. `WouldBlock` when there is
+/// none.
+pub(crate) fn discard_error(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut header = no_header();
+    // SAFETY: the header names no buffer at all, so that the kernel writes nothing but its flags.
+    let result = unsafe {
+        libc::recvmsg(
+            fd.as_raw_fd(),
+            &raw mut header,
+            libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT,
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// `MSG_NOSIGNAL` is for the day a stream socket comes by; datagrams never raise SIGPIPE.

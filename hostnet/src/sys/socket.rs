@@ -43,6 +43,32 @@ pub(crate) fn option(
     super::check(result).map(|_| value)
 }
 
+/// The socket's memory counters, by their `SK_MEMINFO_*` (linux/sock_diag.h).
+pub(crate) fn memory_info(fd: BorrowedFd<'_>) -> io::Result<[u32; MEMINFO_VARS]> {
+    let mut values = [0u32; MEMINFO_VARS];
+    let mut len = MEMINFO_LEN;
+    let pointer = values.as_mut_ptr().cast::<libc::c_void>();
+    // SAFETY: pointer and length describe `values`, which is exclusive; the kernel writes no more
+    // than `len` bytes, and any bytes are valid integers.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            pointer,
+            &raw mut len,
+        )
+    };
+    super::check(result).map(|_| values)
+}
+
+/// `SK_MEMINFO_VARS`: counters that there are.
+const MEMINFO_VARS: usize = 9;
+/// `SK_MEMINFO_DROPS`: packets that found no room in the receive buffer.
+pub(crate) const MEMINFO_DROPS: usize = 8;
+#[expect(clippy::cast_possible_truncation, reason = "36 bytes")]
+const MEMINFO_LEN: libc::socklen_t = size_of::<[u32; MEMINFO_VARS]>() as libc::socklen_t;
+
 /// Length of an int as the kernel wants it.
 #[expect(clippy::cast_possible_truncation, reason = "an int has 4 bytes")]
 const INT_LEN: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;

@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -5,9 +6,10 @@ use std::time::{Duration, Instant};
 use hostnet::poll::{PollFd, PollFlags, poll};
 use hostnet::udp::assert_port_free;
 use hostnet::{BindError, Datagram, RecvBatch, UdpOptions, UdpSocket, VxlanOptions, sysctl};
+use nix::errno::Errno;
 use wire::Vni;
 
-use crate::world::{World, net, pair};
+use crate::world::{World, net, pair, wait_for};
 
 const A: [&str; 2] = ["10.9.0.1/24", "fd09::1/64"];
 const B: [&str; 2] = ["10.9.0.2/24", "fd09::2/64"];
@@ -173,8 +175,94 @@ fn a_full_buffer_sends_nothing_twice() {
     let lost = sender.lost();
     assert!((1..60).contains(&lost), "{lost}");
     let error = sender.send_train(nobody, &train, 1000).unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
     assert_eq!(sender.lost(), lost);
+}
+
+/// Without `report_errors` the kernel says that all went well.
+#[test]
+fn a_datagram_that_the_devices_queue_drops_is_reported() {
+    let (a, b, _) = pair(&A, &B);
+    // Neighbours are known before: what waits for their address is sent later, by nobody's call.
+    for (from, to) in A.iter().zip(&B) {
+        let at = |address: &str, port| UdpOptions::new(SocketAddr::new(net(address).addr(), port));
+        let receiver = b.run(|| UdpSocket::bind(&at(to, 6784)).unwrap());
+        let sender = a.run(|| UdpSocket::bind(&at(from, 0)).unwrap());
+        sender.send_train(receiver.local_addr(), &[1], 0).unwrap();
+        receive(&receiver, 1);
+    }
+    let shape = "qdisc add dev a0 root tbf rate 8kbit burst 2kb limit 4kb";
+    let tc = a.run(|| {
+        std::process::Command::new("tc")
+            .args(shape.split(' '))
+            .status()
+    });
+    assert!(tc.expect("tc is installed (iproute2)").success());
+    for (address, to) in A.iter().zip(&B) {
+        let silent = UdpOptions::new(SocketAddr::new(net(address).addr(), 0));
+        let telling = UdpOptions {
+            report_errors: true,
+            ..silent
+        };
+        let dest = SocketAddr::new(net(to).addr(), 6784);
+        let lost = |options: &UdpOptions| {
+            let socket = a.run(|| UdpSocket::bind(options).unwrap());
+            let sent = (0..20).map(|_| socket.send_train(dest, &[0; 1000], 0));
+            let errors: Vec<_> = sent.filter_map(Result::err).collect();
+            let told = |e: &std::io::Error| e.raw_os_error() == Some(Errno::ENOBUFS as i32);
+            assert!(errors.iter().all(told), "{errors:?}");
+            errors.len()
+        };
+        assert_eq!(lost(&silent), 0, "{address}");
+        assert!(lost(&telling) > 10, "{address}");
+    }
+}
+
+/// What an earlier datagram met comes in the stead of a later one, which was not sent, and once.
+#[test]
+fn an_answer_by_icmp_is_told_and_cleared() {
+    let (a, b, _) = pair(&A, &B);
+    for (from, to) in A.iter().zip(&B) {
+        let options = UdpOptions {
+            report_errors: true,
+            ..UdpOptions::new(SocketAddr::new(net(from).addr(), 0))
+        };
+        let socket = a.run(|| UdpSocket::bind(&options).unwrap());
+        // Nobody listens there.
+        let dest = SocketAddr::new(net(to).addr(), 6784);
+        assert_eq!(socket.clear_errors(), 0);
+        socket.send_train(dest, &[1], 0).unwrap();
+        let refused = wait_for("the port is refused", || {
+            socket.send_train(dest, &[2], 0).err()
+        });
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        assert!(socket.clear_errors() > 0);
+        socket.send_train(dest, &[2], 0).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        let receiver = b.run(|| UdpSocket::bind(&UdpOptions::new(dest)).unwrap());
+        socket.send_train_anew(dest, &[3], 0).unwrap();
+        assert_eq!(socket.clear_errors(), 0);
+        assert_eq!(receive(&receiver, 1).datagrams, [[3]]);
+    }
+}
+
+#[test]
+fn what_finds_no_room_is_counted() {
+    let (a, b, _) = pair(&A, &B);
+    let options = UdpOptions {
+        recv_buffer: 4096,
+        ..UdpOptions::new(any(6784))
+    };
+    let receiver = b.run(|| UdpSocket::bind(&options).unwrap());
+    let sender = a.run(|| UdpSocket::bind(&UdpOptions::new(any(0))).unwrap());
+    assert_eq!(receiver.dropped().unwrap(), 0);
+    let dest = SocketAddr::new(net(B[0]).addr(), 6784);
+    for _ in 0..100 {
+        sender.send_train(dest, &[0; 1000], 0).unwrap();
+    }
+    wait_for("all have come or were dropped", || {
+        (receiver.dropped().unwrap() > 50).then_some(())
+    });
 }
 
 #[test]
@@ -183,7 +271,7 @@ fn nothing_there_is_would_block() {
     let socket = world.run(|| UdpSocket::bind(&UdpOptions::new(any(0))).unwrap());
     let mut batch = RecvBatch::new(4);
     let error = socket.recv_batch(&mut batch).unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
     assert!(batch.is_empty() && batch.iter().next().is_none());
 }
 

@@ -5,9 +5,11 @@
 //! both in turn, a bounded number of reads at a time so that a busy direction cannot starve the
 //! other, and goes back to sleep when neither had anything. Nothing here is async.
 
+mod conversations;
 mod links;
 mod probes;
 mod sinks;
+mod spin;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -19,17 +21,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use fastpath::{Counters, Forwarding, LinkTotals, MacTable, OwnAddress, Port, TrainLimits};
+use fastpath::{
+    Counters, DropReason, Forwarding, LinkTotals, MacTable, OwnAddress, Port, TrainLimits,
+};
+use hostnet::netlink::Netlink;
 use hostnet::poll::Waker;
 use hostnet::tap::{Offloads, Tap, TapCapabilities, TapOptions, TapQueue};
 use hostnet::udp::{UdpOptions, UdpSocket};
 use tokio::sync::mpsc;
 use wire::{Mac, PeerId, Vni};
 
+use conversations::Conversations;
 use links::Links;
 pub use links::{LinkKey, LinkTarget};
 pub use probes::{ProbeArrival, ProbeSendError, Prober, QUEUE as PROBE_QUEUE};
 use sinks::Sockets;
+use spin::FreeCore;
+pub use spin::SpinPolicy;
 use worker::Worker;
 
 /// What the data path is made of.
@@ -52,6 +60,10 @@ pub struct DatapathConfig {
     pub mac_age: Duration,
     /// Whether to ask the kernel for its offloads at all.
     pub offloads: bool,
+    /// When workers ask for work instead of sleeping.
+    pub spin: SpinPolicy,
+    /// Whether each worker stays on a processor of its own.
+    pub pin_workers: bool,
 }
 
 /// MAC addresses that are remembered, in all: 64 bytes each make 4 MB.
@@ -68,6 +80,8 @@ const SEND_BUFFER: usize = 4 << 20;
 /// The running data path.
 #[derive(Debug)]
 pub struct Datapath {
+    /// The TAP's name.
+    tap: String,
     shared: Arc<Shared>,
     links: Links,
     prober: Prober,
@@ -83,6 +97,9 @@ struct Shared {
     stop: AtomicBool,
     /// Whether trains leave with `UDP_SEGMENT`; lowered by the first worker that is refused.
     segment: AtomicBool,
+    conversations: Conversations,
+    spin: SpinPolicy,
+    free_core: FreeCore,
     started: Instant,
 }
 
@@ -139,15 +156,26 @@ impl Datapath {
         })?;
         let tap_capabilities = tap.capabilities();
         let forwarding = Forwarding::new(config.vni, config.me, None, []);
+        let started = Instant::now();
         let shared = Arc::new(Shared {
             forwarding: ArcSwap::from_pointee(forwarding),
             macs: MacTable::new(MAC_CAPACITY),
             stop: AtomicBool::new(false),
             segment: AtomicBool::new(config.offloads),
-            started: Instant::now(),
+            conversations: Conversations::new(tap_capabilities.queues),
+            spin: config.spin,
+            free_core: FreeCore::new(started),
+            started,
         });
 
+        let processors = match config.pin_workers {
+            true => hostnet::affinity::allowed().context("ask which processors may be used")?,
+            false => Vec::new(),
+        };
         let mut capabilities = labels(tap_capabilities);
+        capabilities.extend((!processors.is_empty()).then(|| "pinned".to_owned()));
+        let spins = config.spin != SpinPolicy::OFF;
+        capabilities.extend(spins.then(|| "spin".to_owned()));
         let (mut workers, mut prober) = (Vec::new(), None);
         let queues: Arc<[TapQueue]> = tap.take_queues().into();
         for own in 0..queues.len() {
@@ -181,9 +209,18 @@ impl Datapath {
                 tap_capabilities,
                 TrainLimits::default(),
             );
+            // With more workers than processors some share one.
+            let cpu = processors.get(own % processors.len().max(1)).copied();
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{own}"))
-                .spawn(move || worker.run())
+                .spawn(move || {
+                    if let Some(cpu) = cpu
+                        && let Err(error) = hostnet::affinity::pin(cpu)
+                    {
+                        tracing::warn!(cpu, %error, "a worker could not be pinned");
+                    }
+                    worker.run();
+                })
                 .context("start a worker thread")?;
             workers.push(Running {
                 thread,
@@ -195,6 +232,7 @@ impl Datapath {
         let links = Links::new(config.vni, config.me);
         let prober = prober.context("the TAP has no queue")?;
         Ok(Self {
+            tap: tap.name().to_owned(),
             shared,
             links,
             prober,
@@ -270,13 +308,29 @@ impl Datapath {
                 *sums.entry(name).or_insert(0) += value;
             });
         }
+        sums.insert(
+            format!("drop_{}", DropReason::TapQueueFull.label()),
+            self.tap_dropped(),
+        );
         sums.insert("mac_table_refused".to_owned(), self.shared.macs.refused());
         sums.insert("mac_moves".to_owned(), self.shared.macs.moved());
         sums
     }
 
+    /// Frames for the TAP that the kernel dropped because its queue was full.
+    fn tap_dropped(&self) -> u64 {
+        let stats = |netlink: &mut Netlink| Ok(netlink.link(&self.tap)?.map(|link| link.stats));
+        match Netlink::open().and_then(|mut netlink| stats(&mut netlink)) {
+            Ok(stats) => stats.map_or(0, |stats| stats.tx_dropped),
+            Err(error) => {
+                tracing::debug!(%error, "the TAP's counters cannot be read");
+                0
+            }
+        }
+    }
+
     /// Kernel features in use: `vnet-hdr`, `csum`, `tso4`, `tso6`, `tso-ecn`, `uso`,
-    /// `udp-gso`, `udp-gro`.
+    /// `udp-gso`, `udp-gro`; and `pinned` and `spin` where workers are told to.
     pub fn capabilities(&self) -> Vec<String> {
         let segment = self.shared.segment.load(Relaxed);
         self.capabilities
@@ -332,6 +386,8 @@ fn open_sockets(config: &DatapathConfig) -> anyhow::Result<Sockets> {
         gro: config.offloads,
         dont_fragment: true,
         only_v6: false,
+        // A socket that is polled for what arrives would be woken by errors too.
+        report_errors: false,
     };
     let sends = UdpOptions {
         bind: SocketAddr::new(config.listen.ip(), 0),
@@ -339,6 +395,7 @@ fn open_sockets(config: &DatapathConfig) -> anyhow::Result<Sockets> {
         recv_buffer: 0,
         send_buffer: SEND_BUFFER,
         gro: false,
+        report_errors: true,
         ..receives(config.listen)
     };
     let spread = (0..SOCKETS).map(|_| Ok(Arc::new(UdpSocket::bind(&sends)?)));

@@ -222,6 +222,9 @@ fn values_that_cannot_be() {
         ("--mtu", "65486", "576 to 65485"),
         ("--queues", "0", "1 to 256"),
         ("--offloads", "maybe", "on or off"),
+        ("--spin", "long", "off, auto, or a duration"),
+        ("--spin", "1s", "at most 10ms"),
+        ("--pin-workers", "cpu0", "on or off"),
         ("--log-level", "loud", "error, warn"),
         ("--peer", "a,a:6783", "listed twice"),
         ("--vtep", "[::1", "brackets"),
@@ -253,6 +256,8 @@ fn effective_settings_are_a_file_that_makes_the_same_settings() {
             "--listen=::1",
             "--queues=2",
             "--offloads=off",
+            "--spin=20us",
+            "--pin-workers=on",
             "--no-discovery",
         ],
         &[

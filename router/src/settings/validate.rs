@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 use wire::{PeerName, Vni, vxlan};
 
+use crate::io::datapath::SpinPolicy;
+
 use super::{Endpoint, Given, Options, Problem, Source};
 
 /// Smallest MTU: what every IPv4 host must be able to receive (RFC 791 §3.1).
@@ -19,6 +21,8 @@ const MAX_MTU: u16 = u16::MAX - vxlan::OVERHEAD_IPV4;
 const MAX_IFNAME: usize = 15;
 /// More queues than any machine's network card has use for.
 const MAX_QUEUES: usize = 256;
+/// Spinning for longer is a core given away.
+const MAX_SPIN: Duration = Duration::from_millis(10);
 /// Longest path of a unix socket: `sun_path` less the closing zero (`unix(7)`).
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -67,6 +71,10 @@ pub struct Settings {
     pub queues: Option<usize>,
     /// Whether segmentation offloads are used.
     pub offloads: bool,
+    /// When workers look for work instead of sleeping.
+    pub spin: SpinPolicy,
+    /// Whether each worker stays on a processor of its own.
+    pub pin_workers: bool,
     /// Whether peers of peers are connected to.
     pub discovery: bool,
     /// Filter of the log.
@@ -128,7 +136,15 @@ impl Settings {
         line("mac_age", text(&humantime::format_duration(self.mac_age)));
         let queues = |count| u32::try_from(count).map_or_else(|_| text(&count), number);
         line("queues", self.queues.map_or_else(|| text(&"auto"), queues));
-        line("offloads", text(&if self.offloads { "on" } else { "off" }));
+        let switch = |on| text(&if on { "on" } else { "off" });
+        line("offloads", switch(self.offloads));
+        let spin = match self.spin {
+            SpinPolicy::OFF => text(&"off"),
+            SpinPolicy::AUTO => text(&"auto"),
+            SpinPolicy { window } => text(&humantime::format_duration(window)),
+        };
+        line("spin", spin);
+        line("pin_workers", switch(self.pin_workers));
         line("no_discovery", toml::Value::Boolean(!self.discovery));
         line("log_level", text(&self.log_level));
         out
@@ -200,6 +216,8 @@ pub(super) fn validate(
         ),
         queues: v.read("queues", &options.queues, None, queues),
         offloads: v.read("offloads", &options.offloads, true, switch),
+        spin: v.read("spin", &options.spin, SpinPolicy::OFF, spin),
+        pin_workers: v.read("pin_workers", &options.pin_workers, false, switch),
         discovery: !v.read("no_discovery", &options.no_discovery, false, switch),
         log_level: v.read(
             "log_level",
@@ -520,6 +538,18 @@ fn switch(text: &str) -> Result<bool, String> {
         "on" | "true" | "yes" | "1" => Ok(true),
         "off" | "false" | "no" | "0" => Ok(false),
         _ => Err("use on or off (true and false do as well)".to_owned()),
+    }
+}
+
+fn spin(text: &str) -> Result<SpinPolicy, String> {
+    match text {
+        "off" => return Ok(SpinPolicy::OFF),
+        "auto" => return Ok(SpinPolicy::AUTO),
+        _ => {}
+    }
+    match humantime::parse_duration(text) {
+        Ok(window) if window <= MAX_SPIN => Ok(SpinPolicy { window }),
+        _ => Err("use off, auto, or a duration such as 20us, at most 10ms".to_owned()),
     }
 }
 

@@ -8,9 +8,11 @@
 
 mod chained;
 mod cluster;
+mod edges;
 mod flat;
 mod frames;
 mod ipam;
+mod order;
 mod peers;
 mod restart;
 mod six;

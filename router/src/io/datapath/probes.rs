@@ -92,13 +92,7 @@ impl Prober {
                 (&self.sleeve, [&header[..], frame].concat())
             }
         };
-        let sent = match socket.send_train(endpoint, &datagram, 0) {
-            // An ICMP error that answers an earlier datagram; this one was not tried yet.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                socket.send_train(endpoint, &datagram, 0)
-            }
-            sent => sent,
-        };
+        let sent = socket.send_train_anew(endpoint, &datagram, 0);
         sent.map_err(|error| {
             if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) {
                 let mtu = hostnet::udp::path_mtu(endpoint).ok();

@@ -17,6 +17,8 @@ use hostnet::udp::UdpSocket;
 use nix::errno::Errno;
 use wire::flow;
 
+use super::conversations::Conversations;
+
 /// A worker's sockets.
 #[derive(Debug)]
 pub(super) struct Sockets {
@@ -131,16 +133,12 @@ impl Underlay<'_> {
     fn patiently(&mut self, train: &Train<'_>, bytes: &[u8], segment: usize) -> io::Result<()> {
         let socket = self.sockets.of(train);
         let segment = u16::try_from(segment).unwrap_or(0);
-        match socket.send_train(train.endpoint, bytes, segment) {
+        match socket.send_train_anew(train.endpoint, bytes, segment) {
             Err(error) if error.kind() == ErrorKind::WouldBlock && !self.patience.is_zero() => {
                 let began = Instant::now();
                 let mut room = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
                 hostnet::poll::poll(&mut room, Some(self.patience))?;
                 self.patience = self.patience.saturating_sub(began.elapsed());
-                socket.send_train(train.endpoint, bytes, segment)
-            }
-            // An ICMP error that answers an earlier datagram; this one was not tried yet.
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 socket.send_train(train.endpoint, bytes, segment)
             }
             result => result,
@@ -171,21 +169,26 @@ fn reason(error: &io::Error) -> DropReason {
 
 /// Writes frames to the TAP.
 ///
-/// A frame goes to the queue that its conversation hashes to, whichever worker received it: the
-/// kernel lets what a pod answers leave by the queue that last brought it something, and a flow
-/// that changed its queue, and so its worker, could overtake itself.
+/// A frame goes to the queue of its conversation, whichever worker received it (see
+/// [`Conversations`]).
 #[derive(Debug)]
 pub(super) struct TapWriter<'a> {
     queues: &'a [TapQueue],
+    conversations: &'a Conversations,
     counters: &'a Counters,
     /// Whether a joined frame was refused as such.
     pub(super) refused_joined: bool,
 }
 
 impl<'a> TapWriter<'a> {
-    pub(super) fn new(queues: &'a [TapQueue], counters: &'a Counters) -> Self {
+    pub(super) fn new(
+        queues: &'a [TapQueue],
+        conversations: &'a Conversations,
+        counters: &'a Counters,
+    ) -> Self {
         Self {
             queues,
+            conversations,
             counters,
             refused_joined: false,
         }
@@ -206,7 +209,7 @@ impl FrameSink for TapWriter<'_> {
         let queue = match (self.queues, parts) {
             ([one], _) | ([one, ..], [] | [_]) => one,
             // The headers that the hash reads are all in the first part behind the offload header.
-            (queues, [_, frame, ..]) => &queues[flow::symmetric(frame) as usize % queues.len()],
+            (queues, [_, frame, ..]) => &queues[self.conversations.queue(flow::symmetric(frame))],
             ([], _) => return,
         };
         let joined = parts

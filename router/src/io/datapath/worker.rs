@@ -4,15 +4,17 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastpath::{
-    Counters, Datagram, Egress, Encapsulation, Ingress, Outlets, TapTakes, TrainLimits, VnetHdr,
+    Counters, Datagram, DropReason, Egress, Encapsulation, Ingress, Outlets, TapTakes, TrainLimits,
+    VnetHdr,
 };
 use hostnet::poll::{PollFd, PollFlags, Waker, poll};
 use hostnet::tap::{TapCapabilities, TapQueue};
 use hostnet::udp::RecvBatch;
 use tokio::sync::mpsc;
+use wire::flow;
 
 use super::Shared;
 use super::probes::{ProbeArrival, ProbeQueue};
@@ -28,7 +30,7 @@ const UDP_BUDGET: usize = 4;
 /// Runs of datagrams in one receive call. Small packets of many flows are runs of one each, and many
 /// in a call save calls. Full runs are 64 KB each, and what is received must still be in the core's
 /// cache (1 MB and up) when it is written to the TAP.
-const SMALL_RUNS: usize = 32;
+const SMALL_RUNS: usize = 64;
 const FULL_RUNS: usize = 4;
 /// Mean bytes of a run from which on runs count as full.
 const FULL: usize = 8 << 10;
@@ -62,6 +64,8 @@ pub(super) struct Worker {
     /// For small runs and for full ones; which is used next follows from what came last.
     batches: [RecvBatch; 2],
     full: bool,
+    /// What the kernel had dropped for want of room in the receive buffers when it was last asked.
+    dropped: [u32; 2],
 }
 
 /// What may be read.
@@ -106,6 +110,7 @@ impl Worker {
             buffer: vec![0; READ_LEN].into_boxed_slice(),
             batches: [RecvBatch::new(SMALL_RUNS), RecvBatch::new(FULL_RUNS)],
             full: false,
+            dropped: [0; 2],
         }
     }
 
@@ -117,12 +122,20 @@ impl Worker {
             sleeve: true,
         };
         while !self.shared.stop.load(Relaxed) {
-            self.tick.store(self.shared.now(), Relaxed);
+            let now = self.shared.now();
+            if self.tick.swap(now, Relaxed) != now {
+                self.count_dropped();
+            }
+            let worked = ready.any();
             // What stopped at its budget goes on next turn, without asking the kernel.
             ready.tap = ready.tap && self.drain_tap();
             ready.vxlan = ready.vxlan && self.drain_underlay(Encapsulation::Vxlan);
             ready.sleeve = ready.sleeve && self.drain_underlay(Encapsulation::Sleeve);
             if ready.any() {
+                continue;
+            }
+            if worked && let Some(now) = self.spin() {
+                ready = now;
                 continue;
             }
             match self.sleep() {
@@ -135,8 +148,47 @@ impl Worker {
         }
     }
 
+    /// Counts what the kernel has dropped for want of room since this was last asked, once a second.
+    fn count_dropped(&mut self) {
+        let Sockets { vxlan, sleeve, .. } = &self.parts.sockets;
+        for (socket, before) in [vxlan, &**sleeve].into_iter().zip(&mut self.dropped) {
+            if let Ok(dropped) = socket.dropped() {
+                let since = dropped.wrapping_sub(*before);
+                *before = dropped;
+                let counters: &Counters = &self.counters;
+                counters.drop(DropReason::UnderlayQueueFull, u64::from(since));
+            }
+        }
+    }
+
+    /// Asks for a moment whether there is something to do, if the policy and the machine allow it.
+    fn spin(&self) -> Option<Ready> {
+        let window = self.shared.spin.window;
+        if window.is_zero() {
+            return None;
+        }
+        let began = Instant::now();
+        if !self.shared.free_core.is_free(began) {
+            return None;
+        }
+        loop {
+            let ready = self.wait(Duration::ZERO).ok()?;
+            let elapsed = began.elapsed();
+            let found = ready.any();
+            if found || elapsed >= window || self.shared.stop.load(Relaxed) {
+                self.shared.free_core.add_spun(elapsed);
+                return found.then_some(ready);
+            }
+        }
+    }
+
     /// Waits until there is something to do.
     fn sleep(&self) -> Result<Ready, TapGone> {
+        self.wait(SLEEP)
+    }
+
+    /// Waits for so long at most.
+    fn wait(&self, longest: Duration) -> Result<Ready, TapGone> {
         let Parts {
             queues,
             own,
@@ -151,7 +203,7 @@ impl Worker {
             waker.as_fd(),
         ]
         .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN));
-        if let Err(error) = poll(&mut polled, Some(SLEEP)) {
+        if let Err(error) = poll(&mut polled, Some(longest)) {
             tracing::error!(%error, "poll failed");
         }
         let [tap, vxlan, sleeve, woken] =
@@ -182,7 +234,7 @@ impl Worker {
         } = self;
         let forwarding = shared.forwarding.load();
         let mut underlay = Underlay::new(&parts.sockets, &forwarding, counters, &shared.segment);
-        let mut tap = TapWriter::new(&parts.queues, counters);
+        let mut tap = TapWriter::new(&parts.queues, &shared.conversations, counters);
         egress.begin(&forwarding, &shared.macs, shared.now());
         let (mut reads, mut datagrams) = (0, 0);
         let more = loop {
@@ -192,6 +244,12 @@ impl Worker {
             match parts.queues[parts.own].read(buffer) {
                 Ok(len) => {
                     let read = &mut buffer[..len];
+                    if shared.conversations.matter()
+                        && let Some(frame) = read.get(VnetHdr::LEN..)
+                    {
+                        let conversation = flow::symmetric(frame);
+                        shared.conversations.left_by(conversation, parts.own);
+                    }
                     let macs = &shared.macs;
                     datagrams +=
                         egress.frame(read, &forwarding, macs, counters, &mut underlay, &mut tap);
@@ -223,7 +281,7 @@ impl Worker {
         } = self;
         let forwarding = shared.forwarding.load();
         let mut underlay = Underlay::new(&parts.sockets, &forwarding, counters, &shared.segment);
-        let mut tap = TapWriter::new(&parts.queues, counters);
+        let mut tap = TapWriter::new(&parts.queues, &shared.conversations, counters);
         let mut control = ProbeQueue {
             queue: &parts.probes,
             counters,

@@ -27,6 +27,18 @@ impl World {
         self.save()
     }
 
+    /// Sends a signal to a node's router that does not end it, such as SIGSTOP and SIGCONT. `node` is
+    /// its place in [`World::nodes`].
+    ///
+    /// # Errors
+    /// The router does not run.
+    pub fn signal_router(&self, node: usize, signal: Signal) -> anyhow::Result<()> {
+        let router = self.nodes[node].router.as_ref();
+        let router = router.context("the router does not run")?;
+        let pid = i32::try_from(router.id()).context("process number out of range")?;
+        Ok(kill(Pid::from_raw(pid), signal)?)
+    }
+
     /// Starts a router again that [`World::end_router`] had ended, as it was started before but with
     /// these further arguments.
     ///
