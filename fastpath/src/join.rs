@@ -52,6 +52,8 @@ struct Flow<'a> {
     flags: u8,
     /// Whether the segments' checksums were left partial.
     partial: bool,
+    /// Whether the second segment had the first one's IPv4 identification.
+    same_id: bool,
 }
 
 impl<'a> Flow<'a> {
@@ -69,6 +71,7 @@ impl<'a> Flow<'a> {
                 0
             },
             partial,
+            same_id: false,
         }
     }
 
@@ -118,9 +121,14 @@ impl<'a> Flow<'a> {
                 let id = |frame: &[u8]| u16::from_be_bytes([frame[ip + 4], frame[ip + 5]]);
                 let dont_fragment = first[ip + 6] & 0x40 != 0;
                 let step = id(frame).wrapping_sub(id(first));
-                // A constant identification means nothing where DF is set (RFC 6864 §4.1).
-                let follows =
-                    usize::from(step) == self.payloads.len() || (dont_fragment && step == 0);
+                // A constant identification means nothing where DF is set (RFC 6864 §4.1); all
+                // segments do as the second did.
+                let follows = match (self.payloads.len(), step) {
+                    (1, 0) => dont_fragment,
+                    (1, step) => step == 1,
+                    (_, 0) => self.same_id,
+                    (count, step) => usize::from(step) == count && !self.same_id,
+                };
                 // Type of service with ECN; flags and offset; time to live and protocol.
                 follows
                     && first[ip + 1] == frame[ip + 1]
@@ -135,6 +143,8 @@ impl<'a> Flow<'a> {
     }
 
     fn take(&mut self, frame: &'a [u8], layout: &Transport) {
+        let id = HEADER_LEN + 4..HEADER_LEN + 6;
+        self.same_id = layout.version == Version::V4 && self.first[id.clone()] == frame[id];
         self.payloads.push(&frame[layout.payload..layout.end]);
         self.bytes += layout.payload_len();
         if layout.protocol == TCP {
@@ -286,7 +296,11 @@ impl<'a> Joiner<'a> {
         } else {
             self.udp
         };
-        kind && layout.payload_len() > 0
+        // A joined frame's IPv4 header gets a checksum of its own, which must hide no wrong one.
+        let header = HEADER_LEN..HEADER_LEN + 20;
+        let intact = layout.version == Version::V6
+            || checksum::fold(checksum::sum(0, &frame[header])) == 0xffff;
+        kind && intact && layout.payload_len() > 0
     }
 
     /// Delivers a frame as it is; `partial` is the layout of one whose checksum was left partial.

@@ -8,6 +8,7 @@ use pnet_packet::ethernet::EthernetPacket;
 use pnet_packet::ipv4::Ipv4Packet;
 use pnet_packet::tcp::TcpPacket;
 use proptest::prelude::*;
+use wire::checksum;
 
 /// Carries reads of one node's TAP to another's.
 fn cross(reads: Vec<Vec<u8>>) -> (Vec<Sent>, Vec<Vec<u8>>) {
@@ -209,6 +210,127 @@ fn what_ends_a_run() {
                 assert!(ports || written == expected, "{what}, v6 {v6}");
             }
         }
+    }
+}
+
+/// Receives the frames, each in a datagram, and says how many are written.
+fn written(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let runs: Vec<_> = frames
+        .iter()
+        .map(|frame| vec![[&wire::vxlan::header(wire::Vni::DEFAULT)[..], frame].concat()])
+        .collect();
+    Node::new(forwarding(1450, &[1])).receive(endpoint(1), &runs)
+}
+
+/// Three segments in a row of one flow.
+fn three(v6: bool) -> Vec<Tcp> {
+    let segment = |i: u32| Tcp {
+        v6,
+        sequence: 1_000 + i * 500,
+        id: 40 + i as u16,
+        ..Tcp::new(500)
+    };
+    (0..3).map(segment).collect()
+}
+
+/// The kernel's `inet_gro_receive`, `ipv6_gro_receive` and `tcp_gro_receive` flush on each of these.
+#[test]
+fn headers_that_differ_end_a_run() {
+    // Offset of the byte in the frame, and what is changed in it.
+    let v4 = [
+        ("another source MAC", 11, 0x01),
+        ("congestion experienced", 15, 0x03),
+        ("another class of service", 15, 0x20),
+        ("fragments allowed", 20, 0x40),
+        ("another time to live", 22, 0x01),
+        ("another acknowledgement", 34 + 11, 0x01),
+        ("a reserved bit", 34 + 12, 0x01),
+        ("CWR", 34 + 13, 0x80),
+        ("SYN", 34 + 13, 0x02),
+        ("another window", 34 + 15, 0x01),
+        ("another option", 34 + 20, 0x02),
+    ];
+    let v6 = [
+        ("another class of traffic", 15, 0x20),
+        ("another flow label", 17, 0x01),
+        ("another hop limit", 21, 0x01),
+        ("another acknowledgement", 54 + 11, 0x01),
+    ];
+    for (is_v6, changes) in [(false, &v4[..]), (true, &v6[..])] {
+        let whole: Vec<_> = three(is_v6).iter().map(Tcp::frame).collect();
+        assert_eq!(written(&whole).len(), 1, "v6 {is_v6}");
+        for (what, at, bits) in changes {
+            let mut frames: Vec<_> = three(is_v6).iter().map(Tcp::partial).collect();
+            frames[1][*at] ^= bits;
+            if !is_v6 {
+                frames[1][24..26].fill(0);
+                let sum = checksum::checksum(&frames[1][14..34]);
+                frames[1][24..26].copy_from_slice(&sum.to_be_bytes());
+            }
+            let frames: Vec<_> = frames.into_iter().map(|f| complete(f, is_v6, 16)).collect();
+            let written = written(&frames);
+            // The third has the sequence number that follows the second, not the first.
+            assert_eq!(written.len(), 3, "{what}, v6 {is_v6}");
+            assert_eq!(written[1], read(VnetHdr::PLAIN, &frames[1]), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_ipv4_checksum_is_not_hidden_in_a_run() {
+    let mut frames: Vec<_> = three(false).iter().map(Tcp::frame).collect();
+    frames[1][24] ^= 1;
+    let written = written(&frames);
+    assert_eq!(written.len(), 3);
+    assert_eq!(written[1], read(VnetHdr::PLAIN, &frames[1]));
+}
+
+#[test]
+fn identifications_count_up_or_stand_still_but_not_both() {
+    for (ids, frames) in [
+        ([7, 8, 9], 1),
+        ([7, 7, 7], 1),
+        ([7, 7, 9], 2),
+        ([7, 8, 7], 2),
+        ([0xffff, 0, 1], 1),
+    ] {
+        let segments = three(false).into_iter().zip(ids);
+        let segments: Vec<_> = segments
+            .map(|(tcp, id)| Tcp { id, ..tcp }.frame())
+            .collect();
+        assert_eq!(written(&segments).len(), frames, "{ids:?}");
+    }
+}
+
+#[test]
+fn a_push_ends_a_run_and_the_next_begins_another() {
+    let mut segments = three(false);
+    segments[0].flags |= 0x08;
+    let frames: Vec<_> = segments.iter().map(Tcp::frame).collect();
+    let written = written(&frames);
+    assert_eq!(written.len(), 2);
+    assert_eq!(written[0], read(VnetHdr::PLAIN, &frames[0]));
+}
+
+/// `udp_gro_receive`: equal lengths but for the last, a checksum, and something in it.
+#[test]
+fn what_ends_a_run_of_datagrams() {
+    for v6 in [false, true] {
+        let datagram =
+            |i: u16, len: usize| complete(udp_partial(v6, i, (5_000, 53), &vec![3; len]), v6, 6);
+        let lens = |lens: [usize; 3]| -> Vec<_> {
+            (0..).zip(lens).map(|(i, len)| datagram(i, len)).collect()
+        };
+        assert_eq!(written(&lens([400, 400, 400])).len(), 1, "v6 {v6}");
+        assert_eq!(written(&lens([400, 400, 90])).len(), 1, "v6 {v6}");
+        assert_eq!(written(&lens([400, 90, 90])).len(), 2, "v6 {v6}");
+        assert_eq!(written(&lens([400, 401, 401])).len(), 2, "v6 {v6}");
+        assert_eq!(written(&lens([0, 0, 0])).len(), 3, "v6 {v6}");
+        // Zero says that there is no checksum, which nobody can verify.
+        let at = if v6 { 54 } else { 34 };
+        let mut frames = lens([400, 400, 400]);
+        frames[1][at + 6..at + 8].fill(0);
+        assert_eq!(written(&frames).len(), 3, "v6 {v6}");
     }
 }
 
