@@ -385,3 +385,6 @@ impl Links {
         self.outputs.push_back(LinkOutput::Link(change));
     }
 }
+
+#[cfg(test)]
+mod tests;

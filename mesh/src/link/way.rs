@@ -65,6 +65,8 @@ pub(super) struct Way {
     /// Answers in a row.
     streak: u32,
     last_answer: Option<Duration>,
+    /// When the last probe that was answered had been sent.
+    last_answered: Option<Duration>,
     last_sent: Option<Duration>,
     /// Failures until it was well for long, and when the last one was.
     failures: u32,
@@ -102,6 +104,7 @@ impl Way {
             silent_from: now,
             streak: 0,
             last_answer: None,
+            last_answered: None,
             last_sent: None,
             failures: 0,
             failed: now,
@@ -157,6 +160,12 @@ impl Way {
         self.last_answer.is_some_and(|at| at > time)
     }
 
+    /// Whether a probe was answered that was sent at a time, or later: then what was sent at that
+    /// time and larger was lost for its size, and is not just late.
+    pub(super) fn answers_what_is_sent_at(&self, time: Duration) -> bool {
+        self.last_answered.is_some_and(|at| at >= time)
+    }
+
     /// Since when nothing has been heard.
     pub(super) const fn silent_from(&self) -> Duration {
         self.silent_from
@@ -201,12 +210,6 @@ impl Way {
             self.hurried = false;
         }
         self.outstanding.push(sent);
-    }
-
-    /// Whether a probe for this purpose waits for its answer.
-    pub(super) fn is_waiting(&self, purpose: Purpose) -> bool {
-        let mut open = self.outstanding.iter().filter(|sent| !sent.expired);
-        open.any(|sent| sent.purpose == purpose)
     }
 
     /// When the next probe counts as lost.
@@ -262,6 +265,7 @@ impl Way {
         self.misses = 0;
         self.error = None;
         self.last_answer = Some(now);
+        self.last_answered = self.last_answered.max(Some(sent.at));
         if !matches!(sent.purpose, Purpose::Size(_)) {
             self.streak = self.streak.saturating_add(1);
         }
@@ -357,11 +361,12 @@ impl Way {
             return;
         }
         let loss = self.meter.loss().filter(|loss| *loss >= LOSSY);
-        if self.pmtu.is_failing() {
-            let reason = "only small packets pass".to_owned();
-            self.enter(LinkState::Degraded, Some(reason), now);
-        } else if let Some(loss) = loss {
+        // Loss explains large packets that vanish, too.
+        if let Some(loss) = loss {
             let reason = format!("{loss} % of probes are lost");
+            self.enter(LinkState::Degraded, Some(reason), now);
+        } else if self.pmtu.is_failing() {
+            let reason = "only small packets pass".to_owned();
             self.enter(LinkState::Degraded, Some(reason), now);
         } else {
             self.enter(LinkState::Up, None, now);

@@ -188,6 +188,17 @@ impl Links {
         if let Purpose::Size(size) = sent.purpose {
             way.pmtu.answered(size, now);
         }
+        if change == Change::CameUp && direct {
+            // What kept one from the peer most likely kept the other.
+            let other = if kind == Kind::Vxlan {
+                &mut peer.sleeve
+            } else {
+                &mut peer.vxlan
+            };
+            if !other.is_alive() {
+                other.hurry();
+            }
+        }
         if kind == Kind::Sleeve && (change == Change::CameUp || moved) {
             self.reach_changed(now);
             self.relay_changed(id, now);

@@ -30,6 +30,9 @@ impl Links {
         if best.is_some() {
             peer.sought = 0;
         }
+        if best.is_some() != peer.chosen.is_some() {
+            self.reach_changed(now);
+        }
         peer.chosen = best;
         let (state, told) = match peer.chosen {
             Some(kind) => {

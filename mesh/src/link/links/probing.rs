@@ -211,8 +211,8 @@ impl Links {
         for size in sizes {
             self.ask(id, peer, kind, endpoint, Purpose::Size(size), now);
         }
-        // Whether the way is alive must be known to judge by.
-        if !peer.way(kind)?.is_waiting(Purpose::Alive) {
+        // A small one beside them tells lost for their size from late.
+        if peer.way(kind)?.last_sent() != Some(now) {
             self.ask(id, peer, kind, endpoint, Purpose::Alive, now);
         }
         due

@@ -36,20 +36,24 @@ impl Links {
                 peer.relay = None;
             }
             peer.trial = None;
+            // The next trouble does not wait for what the last one left behind.
+            peer.seek_at = now;
             return;
         }
-        if peer
-            .trial
+        if peer.trial
             .as_ref()
             .is_some_and(|trial| trial.way.is_trusted())
         {
             peer.relay = peer.trial.take();
         }
-        let hops = peer.relay.as_ref().map(|relay| relay.route.hops);
-        if hops == Some(2) || peer.trial.is_some() || peer.seek_at > now {
+        if peer.trial.is_some() || peer.seek_at > now {
             return;
         }
-        let route = self.route(id, peer);
+        let (route, hops) = self.routes(id, peer);
+        if let (Some(relay), Some(hops)) = (&mut peer.relay, hops) {
+            relay.route.hops = hops;
+        }
+        let hops = peer.relay.as_ref().map(|relay| relay.route.hops);
         let doublings = peer.sought.min(MAX_DOUBLINGS);
         let wait = if hops.is_some() {
             SHORTEN
@@ -72,22 +76,22 @@ impl Links {
 
     /// When relays are looked for again, if one is wanted.
     pub(super) fn next_search(&self, peer: &Peer) -> Option<Duration> {
-        let hops = peer.relay.as_ref().map(|relay| relay.route.hops);
-        let wanted = hops != Some(2) && peer.trial.is_none() && self.wants_relay(peer);
+        let wanted = peer.trial.is_none() && self.wants_relay(peer);
         wanted.then_some(peer.seek_at)
     }
 
     /// Others may have become a way to peers that have none.
     pub(super) fn seek_again(&mut self, now: Duration) {
-        let wanting = self.peers.iter_mut().filter(|(_, peer)| {
-            peer.chosen.is_none()
-                || peer
-                    .relay
-                    .as_ref()
-                    .is_some_and(|relay| relay.route.hops > 2)
-        });
+        let wanting = self
+            .peers
+            .iter_mut()
+            .filter(|(_, peer)| peer.chosen.is_none() || peer.relay.is_some());
         for (id, peer) in wanting {
-            peer.seek_at = peer.seek_at.min(now + SEEK / 4);
+            // A relay that did not deliver may have found a way meanwhile.
+            if peer.chosen.is_none() {
+                peer.shunned.clear();
+            }
+            peer.seek_at = peer.seek_at.min(now + SEEK);
             self.timers.bring_forward(Timer::Peer(*id), peer.seek_at);
         }
     }
@@ -115,7 +119,8 @@ impl Links {
         }
     }
 
-    fn route(&self, id: PeerId, peer: &Peer) -> Option<Route> {
+    /// The shortest way to a peer, and how many links the present one crosses.
+    fn routes(&self, id: PeerId, peer: &Peer) -> (Option<Route>, Option<u8>) {
         let others = self.peers.iter().map(|(id, peer)| (*id, &peer.facts.reach));
         let mut reach: BTreeMap<PeerId, &Reach> = others.collect();
         reach.insert(id, &peer.facts.reach);
@@ -124,12 +129,17 @@ impl Links {
         });
         let direct: BTreeSet<PeerId> = direct.map(|(id, _)| *id).collect();
         let shunned: Vec<PeerId> = peer.shunned.iter().map(|(relay, _)| *relay).collect();
-        let graph = Graph {
-            me: self.config.me,
-            direct: &direct,
-            reach: &reach,
+        let search = |direct: &BTreeSet<PeerId>, shunned: &[PeerId]| {
+            let graph = Graph {
+                me: self.config.me,
+                direct,
+                reach: &reach,
+            };
+            graph.route(id, shunned)
         };
-        graph.route(id, &shunned)
+        let present = peer.via(Kind::Relay);
+        let present = present.and_then(|via| search(&BTreeSet::from([via]), &[]));
+        (search(&direct, &shunned), present.map(|route| route.hops))
     }
 
     /// A way along a route, of which nothing is known yet.

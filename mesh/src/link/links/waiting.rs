@@ -40,7 +40,9 @@ impl Links {
         }
         match sent.purpose {
             Purpose::Address => {}
-            Purpose::Size(size) if way.heard_after(sent.at) => way.pmtu.unanswered(size, now),
+            Purpose::Size(size) if way.answers_what_is_sent_at(sent.at) => {
+                way.pmtu.unanswered(size, now);
+            }
             // Nothing else came back either: that is no question of size.
             Purpose::Size(size) => way.pmtu.postpone(size),
             Purpose::Alive => {
