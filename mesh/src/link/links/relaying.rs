@@ -40,7 +40,8 @@ impl Links {
             peer.seek_at = now;
             return;
         }
-        if peer.trial
+        if peer
+            .trial
             .as_ref()
             .is_some_and(|trial| trial.way.is_trusted())
         {
