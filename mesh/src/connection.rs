@@ -1,8 +1,11 @@
 //! One control connection, from its dial to its end.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use wire::PeerId;
 
 use crate::config::Timing;
 use crate::dial::Candidate;
@@ -70,6 +73,17 @@ pub(crate) struct Connection {
     pub(crate) patience: Duration,
     pub(crate) next_ping: Duration,
     pub(crate) rtt: Option<Duration>,
+    /// Whether the other side has said on it what its entry is. Until then what is known of it may be
+    /// old, and nothing is reached through it.
+    pub(crate) introduced: bool,
+    /// Whether this node needs it, as it told the other side; at first it does.
+    pub(crate) needed: bool,
+    /// Whether the other side needs it, as that one told.
+    pub(crate) needed_there: bool,
+    /// When it may be closed, if nobody needs it until then.
+    pub(crate) spare_at: Option<Duration>,
+    /// Whose entries are to be sent on it.
+    pub(crate) outbox: BTreeSet<PeerId>,
 }
 
 impl Connection {
@@ -93,6 +107,11 @@ impl Connection {
             patience: Duration::ZERO,
             next_ping: Duration::MAX,
             rtt: None,
+            introduced: false,
+            needed: true,
+            needed_there: true,
+            spare_at: None,
+            outbox: BTreeSet::new(),
         }
     }
 
@@ -111,6 +130,12 @@ impl Connection {
 
     /// When an established connection wants attention.
     pub(crate) fn deadline(&self) -> Duration {
-        self.next_ping.min(self.heard + self.patience)
+        let deadline = self.next_ping.min(self.heard + self.patience);
+        self.spare_at.map_or(deadline, |spare| spare.min(deadline))
+    }
+
+    /// Whether one of the two sides needs it.
+    pub(crate) const fn is_needed(&self) -> bool {
+        self.needed || self.needed_there
     }
 }

@@ -21,7 +21,9 @@ pub struct Counters {
     pub established: u64,
     /// Connections replaced by a newer one with the same peer.
     pub replaced: u64,
-    /// Connections closed for a message that cannot be read or was out of place.
+    /// Connections closed because nobody needed them.
+    pub spared: u64,
+    /// Messages that cannot be read or were out of place.
     pub malformed: u64,
     /// Connections closed for silence.
     pub silent: u64,
@@ -29,25 +31,43 @@ pub struct Counters {
     pub unknown_messages: u64,
     /// Peers left out because the table was full.
     pub peers_full: u64,
-    /// Peers that were down and made room for another.
+    /// Peers that were out of reach and made room for another.
     pub peers_evicted: u64,
-    /// Known addresses that made room for another.
-    pub addresses_evicted: u64,
     /// Targets left out because the table was full.
     pub targets_full: u64,
+    /// Versions of the own entry.
+    pub published: u64,
+    /// Entries sent.
+    pub entries_sent: u64,
+    /// Entries received that were news.
+    pub entries_taken: u64,
+    /// Entries received that were none.
+    pub entries_known: u64,
+    /// Entries that were refused: they have another key than the one of that identity.
+    pub entries_refused: u64,
+    /// Entries that cannot be read.
+    pub malformed_entries: u64,
+    /// Tables of neighbours that were found to be another than this node's.
+    pub repairs: u64,
     /// Gossip messages sent.
     pub gossip_sent: u64,
     /// Gossip messages received.
     pub gossip_received: u64,
-    /// Gossip messages not sent: the peer has no control connection.
+    /// Gossip messages handed on to others.
+    pub gossip_carried: u64,
+    /// Broadcasts that had come already.
+    pub gossip_repeated: u64,
+    /// Gossip messages dropped: there is no way to their peer, or they have gone too far.
     pub gossip_undeliverable: u64,
+    /// Gossip messages dropped: their origin is not known, or is not the first of its name.
+    pub gossip_unknown: u64,
     /// Gossip messages not sent: over [`MAX_GOSSIP`](crate::MAX_GOSSIP).
     pub gossip_too_large: u64,
 }
 
 impl Counters {
     /// Names, as metrics and status show them, and values.
-    pub fn named(&self) -> [(&'static str, u64); 20] {
+    pub fn named(&self) -> [(&'static str, u64); 30] {
         [
             ("mesh_dials", self.dials),
             ("mesh_dials_failed", self.dials_failed),
@@ -58,16 +78,26 @@ impl Counters {
             ("mesh_dialled_myself", self.dialled_myself),
             ("mesh_established", self.established),
             ("mesh_replaced", self.replaced),
+            ("mesh_spared", self.spared),
             ("mesh_malformed", self.malformed),
             ("mesh_silent", self.silent),
             ("mesh_unknown_messages", self.unknown_messages),
             ("mesh_peers_full", self.peers_full),
             ("mesh_peers_evicted", self.peers_evicted),
-            ("mesh_addresses_evicted", self.addresses_evicted),
             ("mesh_targets_full", self.targets_full),
+            ("mesh_published", self.published),
+            ("mesh_entries_sent", self.entries_sent),
+            ("mesh_entries_taken", self.entries_taken),
+            ("mesh_entries_known", self.entries_known),
+            ("mesh_entries_refused", self.entries_refused),
+            ("mesh_malformed_entries", self.malformed_entries),
+            ("mesh_repairs", self.repairs),
             ("mesh_gossip_sent", self.gossip_sent),
             ("mesh_gossip_received", self.gossip_received),
+            ("mesh_gossip_carried", self.gossip_carried),
+            ("mesh_gossip_repeated", self.gossip_repeated),
             ("mesh_gossip_undeliverable", self.gossip_undeliverable),
+            ("mesh_gossip_unknown", self.gossip_unknown),
             ("mesh_gossip_too_large", self.gossip_too_large),
         ]
     }

@@ -28,17 +28,36 @@ pub(crate) struct Dialling {
     pub(crate) queued: bool,
     /// Why the last attempt failed.
     pub(crate) failure: Option<String>,
+    /// Attempts so far, which picks the address of the next.
+    pub(crate) attempts: usize,
 }
+
+impl Dialling {
+    /// Whether a dial is under way or waits for its turn.
+    pub(crate) const fn is_busy(&self) -> bool {
+        self.conn.is_some() || self.queued
+    }
+
+    /// Whether others should be taken for the time being.
+    pub(crate) const fn has_failed(&self) -> bool {
+        self.backoff.failures() >= ENOUGH
+    }
+}
+
+/// Attempts after which a peer that does not answer is passed over for another.
+const ENOUGH: u32 = 2;
 
 /// A target that the operator named.
 #[derive(Debug, Default)]
 pub(crate) struct TargetEntry {
     pub(crate) dialling: Dialling,
-    /// Who answered there last. While that peer is known the target is one of its addresses and is
-    /// not dialled on its own.
+    /// Who answered there last. While that peer can be reached the target is not dialled.
     pub(crate) peer: Option<PeerId>,
     /// It turned out to be this node.
     pub(crate) myself: bool,
+    /// Not named by the operator: an address that an earlier run knew, or that a node named which is
+    /// full. It is dropped as soon as there is a connection.
+    pub(crate) remembered: bool,
 }
 
 /// Why a dial reached nobody.

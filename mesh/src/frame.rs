@@ -10,12 +10,13 @@
 //! Numbers are big-endian. These eight bytes, the frame and the refusal (kind 2) stay the same in
 //! all versions, so that two nodes that understand nothing else can tell each other so. The length
 //! is judged before a byte of the body is kept: 4 KiB for most kinds and for anything before the
-//! handshake is over, 128 KiB for lists of peers, 1 MiB for gossip.
+//! handshake is over, 128 KiB for entries and lists of identities, 1 MiB for what is carried for
+//! others.
 
 use crate::message::{Message, MessageError, kind};
 
 /// Version of the protocol that this code speaks.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Largest message, kind and body, in bytes.
 pub const MAX_MESSAGE: usize = 1 << 20;
 /// Bytes with which each side of a connection begins.
@@ -26,9 +27,9 @@ const MAGIC: [u8; 4] = *b"weft";
 const HEADER_LEN: usize = 5;
 /// For the kinds that are small, and for all kinds from a node that has not been taken on.
 const MAX_SMALL: usize = 4 << 10;
-/// A list of peers is sent in parts of 256; an entry has at most 63 bytes of name, 8 addresses of
-/// 22 and 22 of the rest.
-const MAX_PEERS: usize = 128 << 10;
+/// Entries are sent in parts of 64 KiB, the last of which may be 8 KiB longer; 4,096 identities and
+/// versions take 64 KiB.
+const MAX_LIST: usize = 128 << 10;
 
 /// Whether the handshake on the connection is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +88,8 @@ pub const fn preamble() -> [u8; PREAMBLE_LEN] {
 
 /// Appends a message with its length.
 ///
-/// The caller sees to it that gossip is within [`MAX_GOSSIP`](crate::MAX_GOSSIP) and lists of peers
-/// come in parts.
+/// The caller sees to it that payloads are within [`MAX_GOSSIP`](crate::MAX_GOSSIP) and lists come in
+/// parts.
 pub(crate) fn emit(message: &Message, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
@@ -130,8 +131,9 @@ impl Deframer {
     /// The next whole message, if there is one.
     ///
     /// # Errors
-    /// The stream is not the protocol, or a message is too large or cannot be read. The connection
-    /// is of no use after it: the next call may say anything.
+    /// The stream is not the protocol, or a message is too large: the connection is of no use after it,
+    /// the next call may say anything. Or a message cannot be read ([`FrameError::Message`]): then the
+    /// next call goes on behind it.
     pub fn next_message(&mut self, stage: Stage) -> Result<Option<Message>, FrameError> {
         if !self.greeted && !self.greeting()? {
             return Ok(None);
@@ -162,10 +164,11 @@ impl Deframer {
         let Some(body) = rest.get(..size - 1) else {
             return Ok(None);
         };
-        let message =
-            Message::decode(kind, body).map_err(|source| FrameError::Message { kind, source })?;
+        let message = Message::decode(kind, body);
         self.read += 4 + size;
-        Ok(Some(message))
+        message
+            .map(Some)
+            .map_err(|source| FrameError::Message { kind, source })
     }
 
     /// Reads the first eight bytes; says whether they have all come.
@@ -192,18 +195,21 @@ impl Deframer {
 const fn limit(kind: u8, stage: Stage) -> usize {
     match (stage, kind) {
         (Stage::Handshake, _) => MAX_SMALL,
-        (Stage::Established, kind::PEERS) => MAX_PEERS,
+        (Stage::Established, kind::ENTRIES | kind::VERSIONS | kind::ASK) => MAX_LIST,
         (
             Stage::Established,
             kind::HELLO
             | kind::REFUSE
             | kind::READY
             | kind::WELCOME
-            | kind::LEAVE
             | kind::PING
-            | kind::PONG,
+            | kind::PONG
+            | kind::DIGEST
+            | kind::BUCKETS
+            | kind::NEED
+            | kind::DOUBT,
         ) => MAX_SMALL,
-        // Gossip, and kinds of later versions, which are passed over whole.
+        // Payloads, and kinds of later versions, which are passed over whole.
         (Stage::Established, _) => MAX_MESSAGE,
     }
 }

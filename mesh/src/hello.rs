@@ -1,8 +1,11 @@
 //! How a node introduces itself, the first message on a connection.
 
+use std::net::SocketAddr;
+
 use wire::peer::ParsePeerNameError;
 use wire::{PeerId, PeerName, Vni};
 
+use crate::entry::{address_from_proto, address_to_proto};
 use crate::proto;
 use crate::refusal::printable;
 
@@ -11,8 +14,8 @@ const MAX_VERSION_TEXT: usize = 64;
 
 /// What a node says of itself.
 ///
-/// The address is left out on purpose: a node does not know how others reach it. It is taken from
-/// the connection, together with the ports given here.
+/// Its address is left out on purpose: a node does not know how others reach it. The other side
+/// takes it from the connection, together with the ports given here, and says it in return.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
     /// Identity; follows from `public_key`, which the handshake of encrypted connections proves.
@@ -33,6 +36,11 @@ pub struct Hello {
     pub mtu: u16,
     /// Software version, for the operator.
     pub version: String,
+    /// UDP port on which it receives sleeve; 0: it does not.
+    pub sleeve_port: u16,
+    /// How it sees the other side of this connection: where it reached it, if it dialled, or whence
+    /// it came.
+    pub seen: Option<SocketAddr>,
 }
 
 /// Why an introduction cannot be read.
@@ -73,6 +81,8 @@ impl Hello {
             vni: self.vni.get(),
             mtu: self.mtu.into(),
             version: printable(&self.version, MAX_VERSION_TEXT),
+            sleeve_port: self.sleeve_port.into(),
+            seen: self.seen.as_ref().map(address_to_proto),
         }
     }
 
@@ -97,12 +107,14 @@ impl Hello {
             })?,
             mtu: port("mtu", hello.mtu)?,
             version: printable(&hello.version, MAX_VERSION_TEXT),
+            sleeve_port: port("sleeve_port", hello.sleeve_port)?,
+            seen: hello.seen.as_ref().and_then(address_from_proto),
         })
     }
 }
 
 /// A number of 16 bits, which protobuf sends as 32.
-fn port(field: &'static str, value: u32) -> Result<u16, HelloError> {
+pub(crate) fn port(field: &'static str, value: u32) -> Result<u16, HelloError> {
     value
         .try_into()
         .map_err(|_| HelloError::Range { field, value })

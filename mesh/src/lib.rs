@@ -21,13 +21,15 @@
 //!   identity chooses, the other follows, so both agree whatever arrives in whatever order.
 
 mod backoff;
+mod choice;
 mod condition;
 mod config;
 mod connection;
 mod counters;
-mod departed;
 mod dial;
+mod entry;
 mod frame;
+mod groups;
 mod hello;
 pub mod link;
 mod mesh;
@@ -38,21 +40,28 @@ mod peer;
 mod proto;
 mod refusal;
 mod rng;
+mod roster;
 pub mod route;
+mod seen;
+mod shelf;
+mod sightings;
 mod target;
 mod timers;
 
 pub use backoff::Backoff;
+pub use choice::FULL_MESH;
 pub use condition::{Condition, ConditionKind};
 pub use config::{Config, Limits, Timing};
 pub use connection::ConnId;
 pub use counters::Counters;
 pub use dial::{DialError, TargetState, TargetView};
+pub use entry::{Entry, EntryError, MAX_ENTRY, Sealed, Stamp};
 pub use frame::{Deframer, FrameError, MAX_MESSAGE, PREAMBLE_LEN, Stage, VERSION, preamble};
+pub use groups::{Groups, MAX_GROUPS};
 pub use hello::{Hello, HelloError};
 pub use link::{Encapsulation, LinkChange, Path};
 pub use mesh::{ConditionChange, Input, Mesh, Output};
-pub use message::{Departure, KnownPeer, MAX_GOSSIP, Message, MessageError};
+pub use message::{Broadcast, Doubt, MAX_GOSSIP, Message, MessageError, Parcel, Told};
 pub use noise::{
     Channel, ChannelError, CipherChoice, DirectionKey, Fingerprint, MAX_DATAGRAM,
     ParseFingerprintError, Psk, RecordOpener, RecordSealer, Route, Secrets, Secured, SessionConfig,
@@ -63,4 +72,5 @@ pub use peer::{PeerState, PeerView};
 pub use refusal::{Refusal, RefusalCode};
 pub use rng::SplitMix64;
 pub use route::Reach;
+pub use shelf::Shelf;
 pub use target::{DEFAULT_PORT, ParseTargetError, Target};

@@ -1,33 +1,44 @@
 //! The state machine: inputs in, outputs out.
 //!
-//! The rules are in the modules below it, by what they are about: `dialling` (whom to dial when),
-//! `handshake` (from an open connection to one in use), `links` (what a lost connection means for
-//! the data link) and `exchange` (what nodes tell each other of others).
+//! The rules are in the modules below it, by what they are about: `neighbours` (whom to be connected
+//! with), `dialling` (whom to dial when), `handshake` (from an open connection to one in use),
+//! `connections` (what is said on them, and their end), `membership` (the entries of all nodes, and
+//! how they get about), `presence` (what follows from who can be reached), `transport` (what is
+//! carried for others) and `leaving`.
 
+mod connections;
 mod dialling;
-mod exchange;
 mod handshake;
-mod links;
+mod leaving;
+mod membership;
+mod neighbours;
+mod presence;
+mod transport;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use wire::{PeerId, PeerName};
 
+use crate::backoff::Backoff;
+use crate::choice::Nearest;
 use crate::condition::{Condition, ConditionKind, Conditions};
 use crate::config::Config;
-use crate::connection::{ConnId, Connection, Phase};
+use crate::connection::{ConnId, Connection};
 use crate::counters::Counters;
-use crate::departed::Departed;
-use crate::dial::{Candidate, DialError, TargetEntry, TargetState, TargetView};
-use crate::frame::{FrameError, emit, preamble};
+use crate::dial::{Candidate, DialError, Dialling, TargetEntry, TargetState, TargetView};
+use crate::entry::{Entry, Sealed};
+use crate::groups::Groups;
 use crate::link::LinkChange;
-use crate::message::Message;
 use crate::myself::Myself;
-use crate::peer::{Peer, PeerView};
-use crate::refusal::{Refusal, RefusalCode};
+use crate::peer::PeerView;
 use crate::rng::SplitMix64;
+use crate::roster::Roster;
+use crate::route::Reach;
+use crate::seen::Seen;
+use crate::sightings::Sightings;
 use crate::target::Target;
 use crate::timers::Timers;
 
@@ -89,7 +100,9 @@ pub enum Input {
     Connect(Target),
     /// The operator takes a target back. A connection that it led to stays.
     Forget(Target),
-    /// Sends bytes to one peer, or to all that have a control connection.
+    /// The multicast groups that this node's pods listen to.
+    Groups(Groups),
+    /// Sends bytes to one peer, or to all that can be reached.
     SendGossip {
         /// To whom; None: all.
         to: Option<PeerId>,
@@ -98,7 +111,8 @@ pub enum Input {
         /// The bytes, at most [`MAX_GOSSIP`](crate::MAX_GOSSIP).
         payload: Vec<u8>,
     },
-    /// This node leaves for good: all peers are told, all connections closed, none accepted.
+    /// This node leaves: all peers are told, all connections closed, none accepted, and the targets
+    /// forgotten. [`Input::Connect`] brings it back.
     Leave,
     /// Time has passed: [`Mesh::poll_timeout`] has come.
     Timeout,
@@ -122,6 +136,9 @@ pub enum Output {
         conn: ConnId,
         /// Whole messages.
         bytes: Vec<u8>,
+        /// They are carried for others, who repair what is lost: they may be dropped if much waits
+        /// for this connection already.
+        cargo: bool,
     },
     /// Close a connection after what was to be sent on it. Nothing is said about it afterwards.
     Close {
@@ -132,8 +149,22 @@ pub enum Output {
     },
     /// A data link changed.
     Link(LinkChange),
-    /// A control connection with this peer is in use: the first, or a new one after a loss. What
-    /// was sent before may be lost, so that those who gossip begin anew.
+    /// Messages get to this peer from now on, straight or through others. What was sent before may
+    /// be lost. Of two nodes with one name only the first is told of.
+    Reachable {
+        /// Identity.
+        id: PeerId,
+        /// Name.
+        name: PeerName,
+    },
+    /// Messages to this peer are lost from now on.
+    Unreachable {
+        /// Identity.
+        id: PeerId,
+        /// The name with which it was [`Output::Reachable`].
+        name: PeerName,
+    },
+    /// A control connection with this peer is in use: the first, or a new one after a loss.
     Connected {
         /// Identity.
         id: PeerId,
@@ -166,13 +197,27 @@ pub enum ConditionChange {
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    /// A handshake or an established connection wants attention.
+    /// A handshake or a connection in use wants attention.
     Connection(ConnId),
-    /// The grace of a peer ends, or it is to be forgotten.
+    /// A peer has been out of reach for so long that something follows from it.
     Peer(PeerId),
     Dial(Candidate),
-    Exchange,
+    /// It may be others that this node should be connected with.
+    Choose,
+    /// Entries are to be sent on.
+    Flush,
+    /// The own entry has changed.
+    Publish,
+    /// The table is to be compared with a neighbour's.
+    Digest,
+    /// A peer that is out of reach is to be tried.
+    Revive,
+    /// What is old is to be thrown away.
+    Sweep,
 }
+
+/// Between looks for what is old.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// The mesh as one node sees it.
 ///
@@ -183,12 +228,26 @@ pub struct Mesh {
     rng: SplitMix64,
     timers: Timers<Timer>,
     connections: BTreeMap<ConnId, Connection>,
-    peers: BTreeMap<PeerId, Peer>,
+    /// The connection in use with each neighbour.
+    control: BTreeMap<PeerId, ConnId>,
+    roster: Roster,
+    nearest: Nearest,
+    /// Whom this node wants to be connected with.
+    wanted: BTreeSet<PeerId>,
+    /// Peers that are dialled, or were not long ago.
+    dialled: BTreeMap<PeerId, Dialling>,
+    /// Peers out of reach that are being tried.
+    reviving: BTreeSet<PeerId>,
+    revival: Backoff,
+    /// The one that was tried last.
+    revived: PeerId,
     targets: BTreeMap<Target, TargetEntry>,
     /// Candidates whose time has come while too many dials were under way.
     waiting: VecDeque<Candidate>,
-    departed: Departed,
     myself: Myself,
+    sightings: Sightings,
+    own: Own,
+    seen: Seen,
     conditions: Conditions,
     counters: Counters,
     outputs: VecDeque<Output>,
@@ -200,18 +259,55 @@ pub struct Mesh {
     left: bool,
 }
 
+/// What goes into the own entry and what is known of its publication.
+#[derive(Debug)]
+struct Own {
+    groups: Groups,
+    reach: Reach,
+    sleeve_seen: Option<SocketAddr>,
+    published: Duration,
+    /// Times that another life of this node was heard of.
+    refuted: u32,
+    /// Number of the next broadcast.
+    sequence: u64,
+    /// Another node that comes first has this node's name: its words are not to be taken for those
+    /// of the other.
+    muted: bool,
+    /// The last doubt that was spread, and when.
+    doubted: Option<(PeerId, Duration)>,
+}
+
 impl Mesh {
     /// A mesh that begins to dial its targets at `now`.
     pub fn new(config: Config, now: Duration) -> Self {
+        let own = Sealed::new(first_entry(&config));
         let mut mesh = Self {
             rng: SplitMix64::new(config.seed),
             timers: Timers::new(),
             connections: BTreeMap::new(),
-            peers: BTreeMap::new(),
+            control: BTreeMap::new(),
+            roster: Roster::new(own),
+            nearest: Nearest::new(),
+            wanted: BTreeSet::new(),
+            dialled: BTreeMap::new(),
+            reviving: BTreeSet::new(),
+            revival: Backoff::default(),
+            revived: config.me.id,
             targets: BTreeMap::new(),
             waiting: VecDeque::new(),
-            departed: Departed::new(config.limits.departed, config.timing.departed),
             myself: Myself::default(),
+            sightings: Sightings::default(),
+            own: Own {
+                groups: Groups::All,
+                reach: Reach::default(),
+                sleeve_seen: None,
+                published: now,
+                refuted: 0,
+                sequence: 0,
+                muted: false,
+                doubted: None,
+            },
+            seen: Seen::default(),
             conditions: Conditions::new(config.limits.conditions, config.timing.condition),
             counters: Counters::default(),
             outputs: VecDeque::new(),
@@ -224,7 +320,11 @@ impl Mesh {
         for target in std::mem::take(&mut mesh.config.targets) {
             mesh.connect(target, now);
         }
-        mesh.schedule_exchange(now);
+        for address in std::mem::take(&mut mesh.config.remembered) {
+            mesh.remember(address, now);
+        }
+        mesh.schedule_digest(now);
+        mesh.timers.set(Timer::Sweep, now + SWEEP);
         mesh
     }
 
@@ -232,7 +332,7 @@ impl Mesh {
     pub fn handle(&mut self, input: Input, now: Duration) {
         match input {
             Input::Accepted { conn, remote } => self.accepted(conn, canonical(remote), now),
-            Input::Dialled { conn, remote } => self.dialled(conn, canonical(remote), now),
+            Input::Dialled { conn, remote } => self.reached(conn, canonical(remote), now),
             Input::DialFailed { conn, error } => self.dial_failed(conn, &error, now),
             Input::Proven { conn, public } => {
                 if let Some(connection) = self.connections.get_mut(&conn) {
@@ -247,23 +347,37 @@ impl Mesh {
             }
             Input::Received { conn, bytes } => self.received(conn, &bytes, now),
             Input::Closed { conn, reason } => self.gone(conn, &reason, false, now),
-            Input::Connect(target) => self.connect(target, now),
+            Input::Connect(target) => {
+                self.come_back(now);
+                self.connect(target, now);
+            }
             Input::Forget(target) => self.forget(&target),
+            Input::Groups(groups) => {
+                self.own.groups = groups;
+                self.own_changed(now);
+            }
             Input::SendGossip {
                 to,
                 channel,
                 payload,
             } => self.send_gossip(to, channel, payload),
-            Input::Leave => self.leave(),
+            Input::Leave => self.leave(now),
             Input::Timeout => {}
         }
+        self.follow(now);
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Connection(conn) => self.attend(conn, now),
                 Timer::Peer(id) => self.attend_peer(id, now),
                 Timer::Dial(candidate) => self.due(candidate, now),
-                Timer::Exchange => self.exchange(now),
+                Timer::Choose => self.choose(now),
+                Timer::Flush => self.flush(now),
+                Timer::Publish => self.publish(now),
+                Timer::Digest => self.compare(now),
+                Timer::Revive => self.revive(now),
+                Timer::Sweep => self.sweep(now),
             }
+            self.follow(now);
         }
         while let Some(over) = self.conditions.take_over(now) {
             self.outputs
@@ -286,19 +400,14 @@ impl Mesh {
 
     /// All peers, by identity.
     pub fn peers(&self, now: Duration) -> Vec<PeerView> {
-        let view = |(id, peer): (&PeerId, &Peer)| {
-            let control = peer.control.and_then(|conn| self.connections.get(&conn));
-            let mut view = peer.view(*id, control.and_then(|control| control.remote), now);
-            view.rtt = control.and_then(|control| control.rtt);
-            view
-        };
-        self.peers.iter().map(view).collect()
+        let living = self.roster.iter().filter(|(_, peer)| peer.gone.is_none());
+        living.map(|(id, peer)| self.view(id, peer, now)).collect()
     }
 
-    /// All targets.
+    /// All targets that the operator named.
     pub fn targets(&self, now: Duration) -> Vec<TargetView> {
         let view = |(target, entry): (&Target, &TargetEntry)| {
-            let state = match entry.peer.filter(|id| self.peers.contains_key(id)) {
+            let state = match entry.peer.filter(|id| self.is_known(*id)) {
                 Some(id) => TargetState::Peer(id),
                 None if entry.dialling.conn.is_some() => TargetState::Connecting,
                 None if entry.myself => TargetState::Myself,
@@ -314,7 +423,29 @@ impl Mesh {
                 retry_in: due.map(|at| at.saturating_sub(now)),
             }
         };
-        self.targets.iter().map(view).collect()
+        let named = self.targets.iter().filter(|(_, entry)| !entry.remembered);
+        named.map(view).collect()
+    }
+
+    /// Addresses of some peers, with which a later run finds the network again.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let reachable = self
+            .roster
+            .after(self.me())
+            .filter(|(_, peer)| peer.is_reachable());
+        let first = reachable.filter_map(|(_, peer)| peer.entry.addresses.first().copied());
+        first.take(self.config.limits.remembered).collect()
+    }
+
+    /// The entries of all nodes that can be reached, this node's own first.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Sealed>> {
+        let reachable = self.roster.iter().filter(|(_, peer)| peer.is_reachable());
+        std::iter::once(self.roster.own()).chain(reachable.map(|(_, peer)| &peer.entry))
+    }
+
+    /// Neighbours: peers with a control connection in use.
+    pub fn neighbours(&self) -> impl Iterator<Item = PeerId> {
+        self.control.keys().copied()
     }
 
     /// The conditions that hold.
@@ -332,180 +463,40 @@ impl Mesh {
         self.left
     }
 
-    /// Bytes arrived.
-    fn received(&mut self, conn: ConnId, bytes: &[u8], now: Duration) {
-        // Bytes of a connection that has been closed meanwhile are of no interest.
-        let Some(connection) = self.connections.get_mut(&conn) else {
-            return;
-        };
-        connection.hear(now, &self.config.timing);
-        connection.deframer.push(bytes);
-        // A message may close its own connection, so each one looks it up again.
-        while let Some(connection) = self.connections.get_mut(&conn) {
-            match connection.deframer.next_message(connection.stage()) {
-                Ok(Some(message)) => self.message(conn, message, now),
-                Ok(None) => break,
-                Err(error) => self.unreadable(conn, &error, now),
-            }
-        }
+    fn me(&self) -> PeerId {
+        self.config.me.id
     }
 
-    /// One message, in the phase that its connection is in.
-    fn message(&mut self, conn: ConnId, message: Message, now: Duration) {
-        let Some(connection) = self.connections.get_mut(&conn) else {
-            return;
-        };
-        match (connection.phase, message) {
-            (Phase::Hello, Message::Hello(hello)) => self.hello(conn, hello, now),
-            (Phase::Ready, Message::Ready) => self.ready(conn, now),
-            (Phase::Welcome, Message::Welcome) => self.establish(conn, now),
-            (Phase::Established, Message::Peers { known, left }) => {
-                self.learn(conn, known, &left, now);
-            }
-            (Phase::Established, Message::Ping(nonce)) => self.send(conn, &Message::Pong(nonce)),
-            (Phase::Established, Message::Pong(nonce)) => {
-                // The nonce is the time of the ping. A peer that makes one up shows a false time
-                // for itself, no more.
-                connection.rtt = now.checked_sub(Duration::from_micros(nonce));
-            }
-            (Phase::Established, Message::Gossip { channel, payload }) => {
-                self.gossip(conn, channel, payload);
-            }
-            (_, Message::Leave) => self.told_to_leave(conn, now),
-            (_, Message::Refuse(refusal)) => self.refused(conn, &refusal, now),
-            (_, Message::Unknown(_)) => self.counters.unknown_messages += 1,
-            (
-                phase,
-                message @ (Message::Hello(_)
-                | Message::Ready
-                | Message::Welcome
-                | Message::Peers { .. }
-                | Message::Ping(_)
-                | Message::Pong(_)
-                | Message::Gossip { .. }),
-            ) => {
-                self.counters.malformed += 1;
-                let text = format!("{} in phase {phase:?} is out of place", message.name());
-                self.end(conn, &Refusal::new(RefusalCode::Malformed, &text), now);
-            }
-        }
+    /// Whether a peer is known and not gone.
+    fn is_known(&self, id: PeerId) -> bool {
+        self.roster.get(id).is_some_and(|peer| peer.gone.is_none())
     }
 
-    /// The stream cannot be read any further: this connection ends, and nothing else does (I5).
-    fn unreadable(&mut self, conn: ConnId, error: &FrameError, now: Duration) {
-        let code = match error {
-            FrameError::Version { .. } => {
-                self.counters.refused += 1;
-                if let Some(remote) = self.connections.get(&conn).and_then(|c| c.remote) {
-                    let message = format!("{remote}: {error}");
-                    let subject = remote.ip().to_string();
-                    self.raise(ConditionKind::OtherVersion, subject, message, now);
-                }
-                RefusalCode::Version
-            }
-            FrameError::NotWeft(_)
-            | FrameError::TooLarge { .. }
-            | FrameError::Empty
-            | FrameError::Message { .. } => {
-                self.counters.malformed += 1;
-                RefusalCode::Malformed
-            }
-        };
-        self.end(conn, &Refusal::new(code, &error.to_string()), now);
+    fn is_reachable(&self, id: PeerId) -> bool {
+        self.roster
+            .get(id)
+            .is_some_and(crate::peer::Peer::is_reachable)
     }
 
-    /// A connection's time has come: its handshake took too long, it was silent for too long, or a
-    /// ping is due.
-    fn attend(&mut self, conn: ConnId, now: Duration) {
-        let timing = &self.config.timing;
-        let Some(connection) = self.connections.get_mut(&conn) else {
-            return;
-        };
-        if connection.phase != Phase::Established {
-            self.counters.silent += 1;
-            let text = format!("no handshake within {} s", timing.handshake.as_secs());
-            self.end(conn, &Refusal::new(RefusalCode::Silent, &text), now);
-        } else if now >= connection.heard + connection.patience {
-            self.counters.silent += 1;
-            let silence = now.saturating_sub(connection.heard).as_secs();
-            let text = format!("nothing heard on the control connection for {silence} s");
-            self.end(conn, &Refusal::new(RefusalCode::Silent, &text), now);
-        } else {
-            if now >= connection.next_ping {
-                connection.next_ping = now + timing.ping;
-                let nonce = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
-                self.send(conn, &Message::Ping(nonce));
-            }
-            self.schedule_attention(conn);
-        }
+    /// A time, the whole of it in a network of a hundred nodes: a small one has no storm to fear and
+    /// should come up at once.
+    fn scaled(&self, span: Duration) -> Duration {
+        let percent = u32::try_from(self.roster.len().clamp(1, 100)).unwrap_or(100);
+        span * percent / 100
     }
 
-    fn schedule_attention(&mut self, conn: ConnId) {
-        if let Some(connection) = self.connections.get(&conn) {
-            self.timers
-                .set(Timer::Connection(conn), connection.deadline());
-        }
-    }
-
-    /// Closes a connection and tells the other side why.
-    fn end(&mut self, conn: ConnId, refusal: &Refusal, now: Duration) {
-        self.send(conn, &Message::Refuse(refusal.clone()));
-        self.outputs.push_back(Output::Close {
-            conn,
-            reason: refusal.text.clone(),
+    /// Throws away what is old.
+    fn sweep(&mut self, now: Duration) {
+        self.timers.set(Timer::Sweep, now + SWEEP);
+        self.sweep_roster(now);
+        let roster = &self.roster;
+        self.seen.retain(|origin| roster.get(origin).is_some());
+        let (wanted, timers) = (&self.wanted, &self.timers);
+        self.dialled.retain(|id, dialling| {
+            dialling.is_busy()
+                || wanted.contains(id)
+                || timers.get(&Timer::Dial(Candidate::Peer(*id))).is_some()
         });
-        self.gone(conn, &refusal.text, refusal.code.is_lasting(), now);
-    }
-
-    /// A connection is no more. `lasting`: asking again soon is pointless.
-    fn gone(&mut self, conn: ConnId, reason: &str, lasting: bool, now: Duration) {
-        let Some(connection) = self.connections.remove(&conn) else {
-            return;
-        };
-        self.timers.cancel(&Timer::Connection(conn));
-        match (connection.phase, conn) {
-            (Phase::Dialling, _) => self.dials -= 1,
-            (Phase::Established, _) | (_, ConnId::Dialled(_)) => {}
-            (Phase::Hello | Phase::Ready | Phase::Welcome, ConnId::Accepted(_)) => {
-                self.handshakes -= 1;
-            }
-        }
-        let peer = connection.hello.map(|hello| hello.id);
-        let control = match peer.and_then(|id| self.peers.get_mut(&id)) {
-            Some(peer) => {
-                peer.pending.remove(&conn);
-                peer.control == Some(conn)
-            }
-            None => false,
-        };
-        if let Some(candidate) = connection.candidate {
-            self.attempt_failed(&candidate, reason, lasting, now);
-        }
-        if let Some(id) = peer {
-            if control {
-                let lived = now.saturating_sub(connection.since);
-                self.control_lost(id, reason, lived, now);
-            } else {
-                self.schedule_peer(id, now);
-            }
-        }
-        self.dial_waiting(now);
-    }
-
-    fn send(&mut self, conn: ConnId, message: &Message) {
-        let mut bytes = Vec::new();
-        emit(message, &mut bytes);
-        self.outputs.push_back(Output::Send { conn, bytes });
-    }
-
-    /// Begins a connection: who we are.
-    fn introduce(&mut self, conn: ConnId) {
-        let mut bytes = preamble().to_vec();
-        emit(
-            &Message::Hello(Box::new(self.config.me.clone())),
-            &mut bytes,
-        );
-        self.outputs.push_back(Output::Send { conn, bytes });
     }
 
     fn raise(&mut self, kind: ConditionKind, subject: String, message: String, now: Duration) {
@@ -518,11 +509,41 @@ impl Mesh {
     }
 }
 
+/// The entry with which a node begins.
+fn first_entry(config: &Config) -> Entry {
+    let me = &config.me;
+    Entry {
+        id: me.id,
+        version: config.born,
+        run: me.run,
+        left: false,
+        name: me.name.clone(),
+        public_key: me.public_key,
+        addresses: Vec::new(),
+        vxlan_port: me.vxlan_port,
+        sleeve_port: me.sleeve_port,
+        sleeve_seen: None,
+        mtu: me.mtu,
+        software: me.version.clone(),
+        neighbours: Vec::new(),
+        reach: Reach::default(),
+        groups: Groups::All,
+    }
+}
+
 /// An IPv4 address that arrived on a socket of both families is one of IPv4.
 fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         ip if ip == address.ip() => address,
         ip => SocketAddr::new(ip, address.port()),
+    }
+}
+
+/// An address that means something on one machine or one wire only.
+pub(crate) fn is_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
     }
 }
 

@@ -1,17 +1,21 @@
 //! What two nodes say to each other on a control connection.
 
-use std::net::{IpAddr, SocketAddr};
+mod bulk;
 
 use prost::Message as _;
-use wire::{PeerId, PeerName};
+use wire::PeerId;
 
+use crate::entry::{address_from_proto, address_to_proto};
 use crate::frame::MAX_MESSAGE;
-use crate::hello::{Hello, HelloError, array};
+use crate::hello::{Hello, HelloError};
 use crate::proto;
-use crate::refusal::{Refusal, RefusalCode};
+use crate::refusal::{MAX_INSTEAD, Refusal, RefusalCode};
+use crate::roster::BUCKETS;
 
-/// Largest gossip payload, in bytes: a whole message less its kind and channel.
-pub const MAX_GOSSIP: usize = MAX_MESSAGE - 2;
+/// Largest gossip payload, in bytes: a whole message less what is before it.
+pub const MAX_GOSSIP: usize = MAX_MESSAGE - 64;
+/// Identities in one message at most; with their versions they take 64 KiB.
+pub(crate) const MAX_IDS: usize = 4096;
 
 /// Kinds of messages, the byte after the length. A number is never used again for another kind.
 pub(crate) mod kind {
@@ -19,11 +23,18 @@ pub(crate) mod kind {
     pub(crate) const REFUSE: u8 = 2;
     pub(crate) const READY: u8 = 3;
     pub(crate) const WELCOME: u8 = 4;
-    pub(crate) const PEERS: u8 = 5;
-    pub(crate) const LEAVE: u8 = 6;
+    // 5 and 6 were lists of peers and farewells in version 1, 9 was gossip.
     pub(crate) const PING: u8 = 7;
     pub(crate) const PONG: u8 = 8;
-    pub(crate) const GOSSIP: u8 = 9;
+    pub(crate) const ENTRIES: u8 = 10;
+    pub(crate) const DIGEST: u8 = 11;
+    pub(crate) const BUCKETS: u8 = 12;
+    pub(crate) const VERSIONS: u8 = 13;
+    pub(crate) const ASK: u8 = 14;
+    pub(crate) const NEED: u8 = 15;
+    pub(crate) const PARCEL: u8 = 16;
+    pub(crate) const BROADCAST: u8 = 17;
+    pub(crate) const DOUBT: u8 = 18;
 }
 
 /// A message.
@@ -37,50 +48,90 @@ pub enum Message {
     Ready,
     /// The node with the smaller identity takes this connection into use.
     Welcome,
-    /// Peers that the sender is connected to, and some that left.
-    Peers {
-        /// Connected to the sender at this moment.
-        known: Vec<KnownPeer>,
-        /// Left the network.
-        left: Vec<Departure>,
-    },
-    /// The sender leaves the network.
-    Leave,
     /// To be answered by a pong with the same number.
     Ping(u64),
     /// Answer to a ping.
     Pong(u64),
-    /// Bytes for another part of the program.
-    Gossip {
-        /// Which part.
-        channel: u8,
-        /// Its bytes.
-        payload: Vec<u8>,
+    /// Entries that are news to the receiver, as far as the sender knows.
+    Entries(Vec<Told>),
+    /// The sum over the sender's table. If the receiver's is another, it answers with the sums of
+    /// its parts.
+    Digest(u64),
+    /// The sums of the parts of the sender's table. The receiver answers with the versions in those
+    /// parts that differ.
+    Buckets(Box<[u64; BUCKETS]>),
+    /// Versions of all entries in some parts of the sender's table. The receiver sends what is older
+    /// or missing, and asks for what is newer.
+    Versions {
+        /// Which parts: a bit for each.
+        buckets: u64,
+        /// Their entries.
+        known: Vec<(PeerId, u64)>,
     },
+    /// The sender wants the entries of these.
+    Ask(Vec<PeerId>),
+    /// Whether the sender needs this connection. At first it does.
+    Need(bool),
+    /// Bytes for one node, handed from node to node.
+    Parcel(Parcel),
+    /// Bytes for all nodes.
+    Broadcast(Broadcast),
+    /// The receiver is asked to look whether its neighbour of this identity still lives.
+    Doubt(Doubt),
     /// A kind of a later version, to be passed over.
     Unknown(u8),
 }
 
-/// A peer that a node tells of.
+/// An entry on its way, not read yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownPeer {
-    /// Identity.
-    pub id: PeerId,
-    /// Name.
-    pub name: PeerName,
-    /// Its present run.
-    pub run: u64,
-    /// Where its control port may be reached, best first.
-    pub addresses: Vec<SocketAddr>,
+pub struct Told {
+    /// Seconds for which its owner has been out of the sender's reach.
+    pub idle: u32,
+    /// As its owner wrote it.
+    pub bytes: Vec<u8>,
 }
 
-/// A node that left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Departure {
-    /// Identity.
-    pub id: PeerId,
-    /// The run that ended.
+/// Bytes for one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parcel {
+    /// From whom.
+    pub from: PeerId,
+    /// To whom.
+    pub to: PeerId,
+    /// Connections that it may still cross.
+    pub hops: u8,
+    /// Which part of the program it is for.
+    pub channel: u8,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
+/// Bytes for all nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broadcast {
+    /// From whom.
+    pub origin: PeerId,
+    /// The origin's run.
     pub run: u64,
+    /// The origin's number for it.
+    pub sequence: u64,
+    /// Connections that it may still cross.
+    pub hops: u8,
+    /// Which part of the program it is for.
+    pub channel: u8,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
+/// A request to a neighbour of a node that may be dead, handed from node to node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doubt {
+    /// The neighbour.
+    pub to: PeerId,
+    /// Connections that it may still cross.
+    pub hops: u8,
+    /// The node that may be dead.
+    pub about: PeerId,
 }
 
 /// Why a message cannot be read.
@@ -92,9 +143,9 @@ pub enum MessageError {
     /// A field has a value that it cannot have.
     #[error("a value cannot be")]
     Value(#[from] HelloError),
-    /// Gossip without its channel.
-    #[error("gossip of 0 bytes has no channel")]
-    NoChannel,
+    /// Fewer bytes than the kind has.
+    #[error("the body ends too early")]
+    Short,
 }
 
 impl Message {
@@ -105,13 +156,24 @@ impl Message {
             Self::Refuse(_) => "refuse",
             Self::Ready => "ready",
             Self::Welcome => "welcome",
-            Self::Peers { .. } => "peers",
-            Self::Leave => "leave",
             Self::Ping(_) => "ping",
             Self::Pong(_) => "pong",
-            Self::Gossip { .. } => "gossip",
+            Self::Entries(_) => "entries",
+            Self::Digest(_) => "digest",
+            Self::Buckets(_) => "buckets",
+            Self::Versions { .. } => "versions",
+            Self::Ask(_) => "ask",
+            Self::Need(_) => "need",
+            Self::Parcel(_) => "parcel",
+            Self::Broadcast(_) => "broadcast",
+            Self::Doubt(_) => "doubt",
             Self::Unknown(_) => "unknown",
         }
+    }
+
+    /// Whether it is carried for others, who repair what is lost.
+    pub(crate) const fn is_cargo(&self) -> bool {
+        matches!(self, Self::Parcel(_) | Self::Broadcast(_))
     }
 
     /// Kind and body, without the length before them.
@@ -122,33 +184,24 @@ impl Message {
                 let body = proto::Refusal {
                     code: refusal.code.number(),
                     text: refusal.text.clone(),
+                    instead: refusal.instead.iter().map(address_to_proto).collect(),
                 };
                 put(out, kind::REFUSE, &body);
             }
             Self::Ready => out.push(kind::READY),
             Self::Welcome => out.push(kind::WELCOME),
-            Self::Peers { known, left } => {
-                let body = proto::Peers {
-                    known: known.iter().map(KnownPeer::to_proto).collect(),
-                    left: left
-                        .iter()
-                        .map(|d| proto::Departure {
-                            id: d.id.0.to_vec(),
-                            run: d.run,
-                        })
-                        .collect(),
-                };
-                put(out, kind::PEERS, &body);
-            }
-            Self::Leave => out.push(kind::LEAVE),
             Self::Ping(nonce) => put(out, kind::PING, &proto::Ping { nonce: *nonce }),
             Self::Pong(nonce) => put(out, kind::PONG, &proto::Ping { nonce: *nonce }),
-            Self::Gossip { channel, payload } => {
-                out.push(kind::GOSSIP);
-                out.push(*channel);
-                out.extend_from_slice(payload);
-            }
             Self::Unknown(kind) => out.push(*kind),
+            Self::Entries(_)
+            | Self::Digest(_)
+            | Self::Buckets(_)
+            | Self::Versions { .. }
+            | Self::Ask(_)
+            | Self::Need(_)
+            | Self::Parcel(_)
+            | Self::Broadcast(_)
+            | Self::Doubt(_) => self.encode_bulk(out),
         }
     }
 
@@ -159,41 +212,18 @@ impl Message {
             kind::REFUSE => {
                 let refusal = proto::Refusal::decode(body)?;
                 let code = RefusalCode::from_number(refusal.code);
-                Self::Refuse(Refusal::new(code, &refusal.text))
+                let instead = refusal.instead.iter().filter_map(address_from_proto);
+                let instead = instead.take(MAX_INSTEAD).collect();
+                Self::Refuse(Refusal {
+                    instead,
+                    ..Refusal::new(code, &refusal.text)
+                })
             }
             kind::READY => Self::Ready,
             kind::WELCOME => Self::Welcome,
-            kind::PEERS => {
-                let peers = proto::Peers::decode(body)?;
-                Self::Peers {
-                    known: peers
-                        .known
-                        .iter()
-                        .map(KnownPeer::from_proto)
-                        .collect::<Result<_, _>>()?,
-                    left: peers
-                        .left
-                        .iter()
-                        .map(|d| {
-                            Ok(Departure {
-                                id: PeerId(array("id", &d.id)?),
-                                run: d.run,
-                            })
-                        })
-                        .collect::<Result<_, HelloError>>()?,
-                }
-            }
-            kind::LEAVE => Self::Leave,
             kind::PING => Self::Ping(proto::Ping::decode(body)?.nonce),
             kind::PONG => Self::Pong(proto::Ping::decode(body)?.nonce),
-            kind::GOSSIP => {
-                let (channel, payload) = body.split_first().ok_or(MessageError::NoChannel)?;
-                Self::Gossip {
-                    channel: *channel,
-                    payload: payload.to_vec(),
-                }
-            }
-            other => Self::Unknown(other),
+            other => Self::decode_bulk(other, body)?,
         })
     }
 }
@@ -201,42 +231,4 @@ impl Message {
 fn put(out: &mut Vec<u8>, kind: u8, body: &impl prost::Message) {
     out.push(kind);
     out.extend_from_slice(&body.encode_to_vec());
-}
-
-impl KnownPeer {
-    fn to_proto(&self) -> proto::KnownPeer {
-        let address = |address: &SocketAddr| proto::Address {
-            ip: match address.ip() {
-                IpAddr::V4(ip) => ip.octets().to_vec(),
-                IpAddr::V6(ip) => ip.octets().to_vec(),
-            },
-            port: address.port().into(),
-        };
-        proto::KnownPeer {
-            id: self.id.0.to_vec(),
-            name: self.name.as_str().to_owned(),
-            run: self.run,
-            addresses: self.addresses.iter().map(address).collect(),
-        }
-    }
-
-    fn from_proto(peer: &proto::KnownPeer) -> Result<Self, HelloError> {
-        Ok(Self {
-            id: PeerId(array("id", &peer.id)?),
-            name: peer.name.parse().map_err(HelloError::Name)?,
-            run: peer.run,
-            // An address of a family or port that this version cannot dial is passed over.
-            addresses: peer.addresses.iter().filter_map(address).collect(),
-        })
-    }
-}
-
-fn address(address: &proto::Address) -> Option<SocketAddr> {
-    let port = u16::try_from(address.port).ok().filter(|port| *port != 0)?;
-    let ip = if let Ok(ip) = <[u8; 4]>::try_from(&address.ip[..]) {
-        IpAddr::from(ip)
-    } else {
-        IpAddr::from(<[u8; 16]>::try_from(&address.ip[..]).ok()?).to_canonical()
-    };
-    (!ip.is_unspecified() && !ip.is_multicast()).then_some(SocketAddr::new(ip, port))
 }

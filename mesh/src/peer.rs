@@ -1,23 +1,21 @@
 //! What is known of one other node.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use wire::{PeerId, PeerName};
 
-use crate::connection::ConnId;
-use crate::dial::Dialling;
-use crate::hello::Hello;
+use crate::entry::Sealed;
 
 /// State of the data link to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerState {
     /// Frames can be sent to it.
     Up,
-    /// Heard of, not connected yet.
+    /// Heard of, not reached yet.
     Connecting,
-    /// Was up, and its control connection has been gone for longer than the grace.
+    /// Was up, and has been out of reach for longer than the grace.
     Down,
 }
 
@@ -28,16 +26,20 @@ pub struct PeerView {
     pub name: PeerName,
     /// Identity.
     pub id: PeerId,
-    /// Where its data goes: the address of its last control connection, and its VXLAN port. None
-    /// before the first connection.
+    /// Where its data goes. None while that is not known.
     pub endpoint: Option<SocketAddr>,
-    /// The other end of its control connection, or the address at which it will be dialled.
+    /// The other end of its control connection, or the address at which it would be dialled.
     pub control: Option<SocketAddr>,
-    /// Whether a control connection is in use.
+    /// Whether a control connection with it is in use.
     pub connected: bool,
+    /// Control connections that messages for it cross: 1 if it is connected. None: it is out of
+    /// reach.
+    pub hops: Option<usize>,
+    /// The neighbour that messages for it are handed to, if it is not connected itself.
+    pub via: Option<PeerName>,
     /// State of the data link.
     pub state: PeerState,
-    /// Why the state is not `Up`, or why control is not connected.
+    /// Why the state is not `Up`, or why it is out of reach.
     pub reason: Option<String>,
     /// For how long the state has been so.
     pub since: Duration,
@@ -49,126 +51,117 @@ pub struct PeerView {
     pub version: Option<String>,
 }
 
-/// A known control address of a peer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Address {
-    pub(crate) address: SocketAddr,
-    /// When it was last heard of or seen to work.
-    pub(crate) confirmed: Duration,
+/// Why a peer does not count any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It said so.
+    Left,
+    /// Another identity, that can be reached, has its name: the same machine with a new key.
+    Superseded,
+    /// It was out of reach for too long.
+    Forgotten,
 }
 
+/// That a peer does not count any more. It is kept for a while, so that late news do not bring it
+/// back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gone {
+    pub(crate) why: Why,
+    pub(crate) at: Duration,
+}
+
+/// Since when a peer is out of reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lost {
+    /// When this node noticed.
+    pub(crate) at: Duration,
+    /// For how long it had been so by then, as others knew; seconds.
+    before: u32,
+}
+
+impl Lost {
+    pub(crate) fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.at) + Duration::from_secs(self.before.into())
+    }
+}
+
+/// One of the table's rows. There may be thousands in each of thousands of simulated nodes, so that
+/// what concerns few of them is kept elsewhere.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    pub(crate) name: PeerName,
-    pub(crate) run: u64,
-    /// Its introduction, once it has been connected.
-    pub(crate) hello: Option<Box<Hello>>,
-    pub(crate) addresses: Vec<Address>,
-    pub(crate) dialling: Dialling,
-    /// Attempts so far, which picks the address of the next.
-    pub(crate) attempts: usize,
-    /// The connection in use.
-    pub(crate) control: Option<ConnId>,
-    /// Connections on which it has introduced itself and that are not in use yet.
-    pub(crate) pending: BTreeSet<ConnId>,
-    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) entry: Arc<Sealed>,
+    /// The node before it on the way from this one; None: out of reach. The tree's own.
+    pub(crate) parent: Option<PeerId>,
+    /// Since when it is out of reach; None: it is not.
+    pub(crate) lost: Option<Lost>,
+    pub(crate) gone: Option<Gone>,
+    /// Whether the other parts of the program were told that messages get to it.
+    pub(crate) told: bool,
+    /// Whether it was out of reach for so long that what is known of it may be old.
+    pub(crate) doubted: bool,
+    /// Whether another node that can be reached has the same name, and comes first.
+    pub(crate) rival: bool,
     pub(crate) state: PeerState,
     pub(crate) since: Duration,
-    /// Why control was lost, or the link went down.
-    pub(crate) reason: Option<String>,
-    /// Last time that it was connected or heard of.
-    pub(crate) known: Duration,
+    pub(crate) endpoint: Option<SocketAddr>,
+    /// Whether its entry says something of the link that the data path was not told.
+    pub(crate) stale: bool,
+    /// Why it is out of reach, or its link is down.
+    pub(crate) reason: Option<Box<str>>,
 }
 
 impl Peer {
-    pub(crate) fn new(name: PeerName, run: u64, now: Duration) -> Self {
+    /// A peer that others tell of, and that was out of reach for `idle` as they know.
+    pub(crate) fn new(entry: Arc<Sealed>, idle: Duration, now: Duration) -> Self {
         Self {
-            name,
-            run,
-            hello: None,
-            addresses: Vec::new(),
-            dialling: Dialling::default(),
-            attempts: 0,
-            control: None,
-            pending: BTreeSet::new(),
-            endpoint: None,
+            entry,
+            parent: None,
+            lost: Some(Lost {
+                at: now,
+                before: u32::try_from(idle.as_secs()).unwrap_or(u32::MAX),
+            }),
+            gone: None,
+            told: false,
+            doubted: false,
+            rival: false,
             state: PeerState::Connecting,
             since: now,
+            endpoint: None,
+            stale: false,
             reason: None,
-            known: now,
         }
     }
 
-    /// Notes an address. Returns whether it is new, and whether another made room for it.
-    pub(crate) fn learn_address(
-        &mut self,
-        address: SocketAddr,
-        capacity: usize,
-        now: Duration,
-    ) -> (bool, bool) {
-        if let Some(known) = self
-            .addresses
-            .iter_mut()
-            .find(|known| known.address == address)
-        {
-            known.confirmed = now;
-            return (false, false);
-        }
-        let full = self.addresses.len() >= capacity;
-        if full {
-            let oldest = (0..self.addresses.len()).min_by_key(|i| self.addresses[*i].confirmed);
-            if let Some(oldest) = oldest {
-                self.addresses.remove(oldest);
-            }
-        }
-        self.addresses.push(Address {
-            address,
-            confirmed: now,
-        });
-        (true, full)
+    pub(crate) const fn is_reachable(&self) -> bool {
+        self.parent.is_some()
     }
 
-    pub(crate) fn forget_address(&mut self, address: SocketAddr) {
-        self.addresses.retain(|known| known.address != address);
+    /// Whether frames are sent to it.
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == PeerState::Up
     }
 
-    /// The address confirmed last.
-    pub(crate) fn best_address(&self) -> Option<SocketAddr> {
-        self.addresses
-            .iter()
-            .max_by_key(|known| known.confirmed)
-            .map(|known| known.address)
+    /// It can be reached.
+    pub(crate) fn found(&mut self) {
+        self.lost = None;
+        self.reason = None;
+    }
+
+    /// It cannot be reached any more.
+    pub(crate) fn lose(&mut self, now: Duration) {
+        self.lost = Some(Lost { at: now, before: 0 });
+    }
+
+    /// For how long it has been out of reach.
+    pub(crate) fn idle(&self, now: Duration) -> Duration {
+        self.lost.map_or(Duration::ZERO, |lost| lost.age(now))
     }
 
     /// Goes over to another state of the data link.
-    pub(crate) fn enter(&mut self, state: PeerState, reason: Option<String>, now: Duration) {
+    pub(crate) fn enter(&mut self, state: PeerState, now: Duration) {
         if self.state != state {
             self.state = state;
             self.since = now;
-        }
-        self.reason = reason;
-    }
-
-    pub(crate) fn view(&self, id: PeerId, remote: Option<SocketAddr>, now: Duration) -> PeerView {
-        PeerView {
-            name: self.name.clone(),
-            id,
-            endpoint: self.endpoint,
-            control: remote.or_else(|| self.best_address()),
-            connected: self.control.is_some(),
-            state: self.state,
-            reason: if self.control.is_some() {
-                None
-            } else {
-                // The reason of a lost connection says more than the dials that failed since.
-                self.reason
-                    .clone()
-                    .or_else(|| self.dialling.failure.clone())
-            },
-            since: now.saturating_sub(self.since),
-            mtu: self.hello.as_ref().map(|hello| hello.mtu),
-            rtt: None,
-            version: self.hello.as_ref().map(|hello| hello.version.clone()),
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Why a node ends a connection, as it tells the other side.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 /// Longest reason that is sent or kept, in bytes: one line on a terminal and some more.
 const MAX_TEXT: usize = 300;
+/// Most addresses that a node names instead of itself.
+pub(crate) const MAX_INSTEAD: usize = 8;
 
 /// The kind of reason, as it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,6 +37,8 @@ pub enum RefusalCode {
     Password,
     /// The other side's key is not among those that are allowed.
     NotAllowed,
+    /// Neither side needs the connection any more.
+    Spare,
     /// A code of a later version.
     Other(u32),
 }
@@ -55,6 +60,7 @@ impl RefusalCode {
             Self::Plain => 20,
             Self::Password => 21,
             Self::NotAllowed => 22,
+            Self::Spare => 11,
             Self::Other(number) => number,
         }
     }
@@ -75,6 +81,7 @@ impl RefusalCode {
             20 => Self::Plain,
             21 => Self::Password,
             22 => Self::NotAllowed,
+            11 => Self::Spare,
             other => Self::Other(other),
         }
     }
@@ -100,6 +107,8 @@ pub struct Refusal {
     pub code: RefusalCode,
     /// The reason in words; printable, at most 300 bytes.
     pub text: String,
+    /// Others to try instead, at most 8.
+    pub instead: Vec<SocketAddr>,
 }
 
 impl Refusal {
@@ -109,6 +118,7 @@ impl Refusal {
         Self {
             code,
             text: printable(text, MAX_TEXT),
+            instead: Vec::new(),
         }
     }
 }

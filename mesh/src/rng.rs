@@ -3,6 +3,16 @@
 
 use std::time::Duration;
 
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// One step of the generator from this state: a permutation of 64 bits that leaves no pattern.
+pub(crate) const fn mix(state: u64) -> u64 {
+    let mut z = state.wrapping_add(STEP);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 /// A small seeded generator: the same seed gives the same sequence, so that a simulated run can be
 /// repeated.
 #[derive(Debug, Clone)]
@@ -16,11 +26,9 @@ impl SplitMix64 {
 
     /// The next 64 bits.
     pub const fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        let z = mix(self.0);
+        self.0 = self.0.wrapping_add(STEP);
+        z
     }
 
     /// A number below `bound`, or 0 when `bound` is 0. The bias of the remainder is below 2^-32

@@ -10,7 +10,7 @@ mod tasks;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -419,8 +419,13 @@ fn mesh_config(settings: &Settings, identity: &Identity, mtu: u16) -> anyhow::Re
         vni: settings.vni,
         mtu,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        sleeve_port: settings.sleeve_port,
+        seen: None,
     };
     let mut config = mesh::Config::new(me, random()?);
+    // A clock before 1970 counts as 1970; then the other nodes tell.
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
+    config.born = u64::try_from(clock.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
     config.discovery = settings.discovery;
     for peer in &settings.peers {
         config.targets.push(peer.to_string().parse()?);

@@ -427,12 +427,12 @@ impl ControlService for Node {
         let peers = timeout(REPORT_DEADLINE, self.mesh.peers())
             .await
             .map_err(|_| silent("mesh"))?;
-        let connected = peers
+        let reachable = peers
             .iter()
-            .any(|peer| peer.name == request.name && peer.connected);
+            .any(|peer| peer.name == request.name && peer.hops.is_some());
         let name = request.name.clone();
-        if !connected {
-            // The link has its time of grace; the operator has said that it is over.
+        if !reachable {
+            // Others may not have been told yet; the operator has said that it is over.
             self.ipam.unreachable(name.clone()).await;
         }
         Ok(self.ipam.remove(name).await?)
@@ -475,6 +475,9 @@ impl ControlService for Node {
                 .named()
                 .map(|(name, value)| (name.to_owned(), value)),
         );
+        counters.insert("mesh_cut_off".to_owned(), mesh.cut_off);
+        counters.insert("mesh_cargo_dropped".to_owned(), mesh.cargo_dropped);
+        counters.insert("mesh_gossip_dropped".to_owned(), mesh.gossip_dropped);
         let mut conditions: Vec<_> = lock(&self.conditions).values().cloned().collect();
         conditions.extend(ipam.conditions.iter().cloned());
         Ok(assemble(Parts {

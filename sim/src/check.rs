@@ -1,14 +1,14 @@
 //! What must hold, as functions that say what does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mesh::LinkChange;
+use mesh::{FULL_MESH, LinkChange};
 
 use crate::Cluster;
 
 /// All who are part of the network have links to all others that are, and to nobody else, each to
-/// the right place.
+/// the right place, and messages get to all of them.
 ///
 /// # Errors
 /// Names the first node whose links are others.
@@ -39,23 +39,56 @@ pub fn all_know_all(cluster: &Cluster) -> Result<(), String> {
                  none to {missing:?}"
             ));
         }
+        let told = &nodes[*number].reachable;
+        let names = wanted.iter().map(|(id, (name, _))| (*id, name.clone()));
+        if *told != names.collect() {
+            let now = cluster.now();
+            return Err(format!(
+                "at {now:?} node {number} can send to {told:?} only"
+            ));
+        }
     }
     Ok(())
 }
 
-/// Each pair of nodes that are part of the network has one control connection.
+/// The nodes that are part of the network hang together, no pair of them has two control
+/// connections, and none has many; while there are few nodes, all pairs have one.
 ///
 /// # Errors
-/// Names the first pair that has none or several.
-pub fn one_connection_per_pair(cluster: &Cluster) -> Result<(), String> {
+/// Says what is not so.
+pub fn connections_are_few_and_enough(cluster: &Cluster) -> Result<(), String> {
     let inside = cluster.inside();
-    for (index, a) in inside.iter().enumerate() {
-        for b in &inside[index + 1..] {
-            let count = cluster.connections(*a, *b);
-            if count != 1 {
-                return Err(format!("{count} connections between {a} and {b}"));
-            }
+    let count = inside.len();
+    // A node chooses four in the circle and some at random, and others choose it.
+    let most = match count {
+        0..=FULL_MESH => count.saturating_sub(1),
+        _ => 12 + 2 * usize::try_from(count.ilog2()).unwrap_or(0),
+    };
+    let held = cluster.held();
+    let mut edges: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    for (a, b) in held {
+        if !edges.entry(a).or_default().insert(b) | !edges.entry(b).or_default().insert(a) {
+            return Err(format!("{a} and {b} have two connections"));
         }
+    }
+    for number in &inside {
+        let degree = edges.get(number).map_or(0, BTreeSet::len);
+        if degree > most || (count <= FULL_MESH && degree < most) {
+            return Err(format!(
+                "{number} of {count} nodes has {degree} connections"
+            ));
+        }
+    }
+    let mut found: BTreeSet<usize> = inside.iter().take(1).copied().collect();
+    let mut queue: Vec<usize> = found.iter().copied().collect();
+    while let Some(at) = queue.pop() {
+        let next = edges.get(&at).into_iter().flatten();
+        queue.extend(next.copied().filter(|other| found.insert(*other)));
+    }
+    if found.len() != count {
+        return Err(format!(
+            "{found:?} have no connection with the others of {inside:?}"
+        ));
     }
     Ok(())
 }

@@ -4,9 +4,10 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use mesh::{Config, ConnId, DialError, Input, LinkChange, Mesh, Output, SplitMix64, Target};
+use mesh::{Config, ConnId, DialError, Input, LinkChange, Mesh, Output, Shelf, SplitMix64, Target};
 
 use crate::network::{Arrival, End, Network, Pipe, Side, latency};
 use crate::node::{Node, hello, machine};
@@ -32,6 +33,7 @@ pub struct Cluster {
     /// Identities and runs given so far.
     given: u64,
     trace: Trace,
+    shelf: Arc<Shelf>,
     /// Changes to the configuration of routers that start from now on.
     pub configure: fn(&mut Config),
 }
@@ -78,6 +80,7 @@ impl Cluster {
             nodes: Vec::new(),
             given: 0,
             trace: Trace::default(),
+            shelf: Arc::default(),
             configure: |_| (),
         }
     }
@@ -104,19 +107,13 @@ impl Cluster {
             .collect()
     }
 
-    /// Connections between two machines that routers hold at both ends.
-    pub fn connections(&self, a: usize, b: usize) -> usize {
-        let between = |pipe: &Pipe| {
-            let ends = (pipe.dialler.node, pipe.acceptor.node);
-            (ends == (a, b) || ends == (b, a))
-                && self.holds(&pipe.dialler)
-                && self.holds(&pipe.acceptor)
-        };
-        self.network
-            .pipes
-            .values()
-            .filter(|pipe| between(pipe))
-            .count()
+    /// The pairs of machines whose routers hold a connection with each other, once for each.
+    pub fn held(&self) -> Vec<(usize, usize)> {
+        let held = |pipe: &&Pipe| self.holds(&pipe.dialler) && self.holds(&pipe.acceptor);
+        let pipes = self.network.pipes.values().filter(held);
+        pipes
+            .map(|pipe| (pipe.dialler.node, pipe.acceptor.node))
+            .collect()
     }
 
     pub(crate) fn write_trace(&mut self) {
@@ -154,6 +151,8 @@ impl Cluster {
         node.hello.run = run;
         let mut config = Config::new(node.hello.clone(), seed);
         config.targets.clone_from(&node.targets);
+        config.born = node.clock + u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX);
+        config.shelf = Some(Arc::clone(&self.shelf));
         (self.configure)(&mut config);
         node.mesh = Some(Mesh::new(config, self.now));
         self.trace
@@ -272,6 +271,12 @@ impl Cluster {
                 self.post(number, side, Arrival::Lost);
             }
         }
+    }
+
+    /// Router and machine do as an operator would who sets the machine's clock: the next run of the
+    /// router begins with other versions.
+    pub fn set_clock(&mut self, number: usize, clock: u64) {
+        self.nodes[number].clock = clock;
     }
 
     /// Puts bytes into a connection that is chosen at random, as a faulty peer would.
@@ -560,7 +565,7 @@ impl Cluster {
                     },
                 );
             }
-            Output::Send { conn, bytes } => {
+            Output::Send { conn, bytes, .. } => {
                 let Some((pipe, side)) = self.nodes[number].conns.get(&conn).copied() else {
                     return;
                 };
@@ -586,6 +591,17 @@ impl Cluster {
                     .note(self.now, || format!("{number}: {}", describe(&change)));
                 let now = self.now;
                 self.nodes[number].apply(change, now);
+            }
+            Output::Reachable { id, name } => {
+                let node = &mut self.nodes[number];
+                assert!(
+                    node.reachable.insert(id, name).is_none(),
+                    "told twice of {id}"
+                );
+            }
+            Output::Unreachable { id, name } => {
+                let node = &mut self.nodes[number];
+                assert_eq!(node.reachable.remove(&id), Some(name), "not told of {id}");
             }
             Output::Connected { name, .. } => {
                 self.trace
@@ -653,6 +669,7 @@ impl Cluster {
         node.stopped = false;
         node.inbox.clear();
         node.links.clear();
+        node.reachable.clear();
         node.wake = None;
         std::mem::take(&mut node.conns).into_values().collect()
     }

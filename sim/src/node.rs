@@ -24,6 +24,8 @@ pub struct Node {
     /// What its data path has been told and has not been told otherwise: name and endpoint of each
     /// peer that it sends to.
     pub links: BTreeMap<PeerId, (PeerName, SocketAddr)>,
+    /// Peers that messages get to, as the other parts of its router were told, and their names.
+    pub reachable: BTreeMap<PeerId, PeerName>,
     /// All changes of links since the start of the simulation.
     pub changes: Vec<(Duration, LinkChange)>,
     /// Conditions that came and went.
@@ -31,6 +33,8 @@ pub struct Node {
     /// Gossip received: sender, channel, bytes.
     pub gossip: Vec<(PeerName, u8, Vec<u8>)>,
     pub(crate) address: Ipv4Addr,
+    /// What its clock shows at the start of the simulation, in milliseconds.
+    pub(crate) clock: u64,
     /// Whether the machine itself runs, which then at least refuses connections.
     pub(crate) powered: bool,
     /// The process is stopped: what happens to it waits.
@@ -49,10 +53,12 @@ impl Node {
             targets: Vec::new(),
             mesh: None,
             links: BTreeMap::new(),
+            reachable: BTreeMap::new(),
             changes: Vec::new(),
             conditions: Vec::new(),
             gossip: Vec::new(),
             address: address(number),
+            clock: 1_000_000,
             powered: true,
             stopped: false,
             inbox: VecDeque::new(),
@@ -103,6 +109,8 @@ pub fn hello(number: usize, identity: u64) -> Hello {
         vni: Vni::DEFAULT,
         mtu: 1450,
         version: "sim".to_owned(),
+        sleeve_port: 6783,
+        seen: None,
     }
 }
 

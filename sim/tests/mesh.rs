@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use mesh::{ConditionKind, Input, LinkChange, Target};
-use sim::check::{all_know_all, dials, no_link_lost, one_connection_per_pair};
+use sim::check::{all_know_all, connections_are_few_and_enough, dials, no_link_lost};
 use sim::{Cluster, run};
 
 const S: fn(u64) -> Duration = Duration::from_secs;
@@ -28,18 +28,18 @@ fn settled(cluster: &mut Cluster, most: usize) -> Result<Vec<usize>, String> {
 /// All know all within this time, and stay so: nothing is dialled and no link moves for a while.
 fn agree(cluster: &mut Cluster, within: Duration) -> Result<(), String> {
     let agreed = |cluster: &Cluster| {
-        all_know_all(cluster).is_ok() && one_connection_per_pair(cluster).is_ok()
+        all_know_all(cluster).is_ok() && connections_are_few_and_enough(cluster).is_ok()
     };
     if !cluster.run_until(within, agreed) {
         all_know_all(cluster)?;
-        one_connection_per_pair(cluster)?;
+        connections_are_few_and_enough(cluster)?;
     }
     // What was under way comes to its end first, the longest back-off of a target included.
     cluster.run_for(S(100));
     let (since, before, inside) = (cluster.now(), dials(cluster), cluster.inside());
     cluster.run_for(S(150));
     all_know_all(cluster)?;
-    one_connection_per_pair(cluster)?;
+    connections_are_few_and_enough(cluster)?;
     no_link_lost(cluster, &inside, since)?;
     // A target that nobody answers at is dialled for ever.
     let nodes = cluster.nodes();

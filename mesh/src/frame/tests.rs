@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use wire::PeerId;
 
 use super::*;
-use crate::{Departure, Hello, KnownPeer, Refusal, RefusalCode};
+use crate::message::{Broadcast, Doubt, Parcel, Told};
+use crate::{Hello, Refusal, RefusalCode};
 
 fn hello() -> impl Strategy<Value = Hello> {
     let ids = (
@@ -19,9 +20,11 @@ fn hello() -> impl Strategy<Value = Hello> {
         0u32..1 << 24,
         any::<u16>(),
         "[ -~]{0,64}",
+        any::<u16>(),
+        prop::option::of(address()),
     );
     (ids, numbers).prop_map(
-        |((id, name, public_key, run), (control, vxlan, vni, mtu, version))| Hello {
+        |((id, name, public_key, run), (control, vxlan, vni, mtu, version, sleeve, seen))| Hello {
             id: PeerId(id),
             name: name.parse().unwrap(),
             public_key,
@@ -31,49 +34,73 @@ fn hello() -> impl Strategy<Value = Hello> {
             vni: vni.try_into().unwrap(),
             mtu,
             version,
+            sleeve_port: sleeve,
+            seen,
         },
     )
 }
 
-fn known() -> impl Strategy<Value = KnownPeer> {
+fn address() -> impl Strategy<Value = SocketAddr> {
     let address = (any::<[u8; 4]>(), 1..=u16::MAX).prop_map(SocketAddr::from);
-    let address = address.prop_filter("an address of one node", |a| {
+    address.prop_filter("an address of one node", |a| {
         !a.ip().is_unspecified() && !a.ip().is_multicast()
-    });
-    let addresses = prop::collection::vec(address, 0..8);
-    (any::<[u8; 8]>(), "[a-z0-9]{1,63}", any::<u64>(), addresses).prop_map(
-        |(id, name, run, addresses)| KnownPeer {
-            id: PeerId(id),
-            name: name.parse().unwrap(),
-            run,
-            addresses,
-        },
-    )
+    })
+}
+
+fn id() -> impl Strategy<Value = PeerId> {
+    any::<[u8; 8]>().prop_map(PeerId)
 }
 
 fn message() -> impl Strategy<Value = Message> {
-    let departure = (any::<[u8; 8]>(), any::<u64>()).prop_map(|(id, run)| Departure {
-        id: PeerId(id),
-        run,
+    let refusal = (
+        0u32..20,
+        "\\PC{0,80}",
+        prop::collection::vec(address(), 0..8),
+    );
+    let told = (any::<u32>(), any::<Vec<u8>>()).prop_map(|(idle, bytes)| Told { idle, bytes });
+    let versions = prop::collection::vec((id(), any::<u64>()), 0..20);
+    let cargo = || (id(), id(), any::<(u64, u64, u8, u8)>(), any::<Vec<u8>>());
+    let parcel = cargo().prop_map(|(from, to, (_, _, hops, channel), payload)| Parcel {
+        from,
+        to,
+        hops,
+        channel,
+        payload,
     });
+    let broadcast = cargo().prop_map(|(origin, _, numbers, payload)| {
+        let (run, sequence, hops, channel) = numbers;
+        Broadcast {
+            origin,
+            run,
+            sequence,
+            hops,
+            channel,
+            payload,
+        }
+    });
+    let doubt = (id(), any::<u8>(), id()).prop_map(|(to, hops, about)| Doubt { to, hops, about });
     prop_oneof![
         hello().prop_map(|hello| Message::Hello(Box::new(hello))),
-        (0u32..20, "\\PC{0,80}").prop_map(|(code, text)| {
-            Message::Refuse(Refusal::new(RefusalCode::from_number(code), &text))
+        refusal.prop_map(|(code, text, instead)| {
+            Message::Refuse(Refusal {
+                instead,
+                ..Refusal::new(RefusalCode::from_number(code), &text)
+            })
         }),
         Just(Message::Ready),
         Just(Message::Welcome),
-        (
-            prop::collection::vec(known(), 0..20),
-            prop::collection::vec(departure, 0..20)
-        )
-            .prop_map(|(known, left)| Message::Peers { known, left }),
-        Just(Message::Leave),
         any::<u64>().prop_map(Message::Ping),
         any::<u64>().prop_map(Message::Pong),
-        (any::<u8>(), any::<Vec<u8>>())
-            .prop_map(|(channel, payload)| Message::Gossip { channel, payload }),
-        (10u8..).prop_map(Message::Unknown),
+        prop::collection::vec(told, 0..5).prop_map(Message::Entries),
+        any::<u64>().prop_map(Message::Digest),
+        any::<u64>().prop_map(|sum| Message::Buckets(Box::new([sum; 64]))),
+        (any::<u64>(), versions).prop_map(|(buckets, known)| Message::Versions { buckets, known }),
+        prop::collection::vec(id(), 0..20).prop_map(Message::Ask),
+        any::<bool>().prop_map(Message::Need),
+        parcel.prop_map(Message::Parcel),
+        broadcast.prop_map(Message::Broadcast),
+        doubt.prop_map(Message::Doubt),
+        (19u8..).prop_map(Message::Unknown),
     ]
 }
 
@@ -142,14 +169,17 @@ proptest! {
 /// The bytes that `docs/wire-format.md` draws.
 #[test]
 fn bytes_match_the_documented_diagram() {
-    assert_eq!(preamble(), *b"weft\x00\x01\x00\x01");
+    assert_eq!(preamble(), *b"weft\x00\x02\x00\x02");
     let mut bytes = Vec::new();
     emit(&Message::Ready, &mut bytes);
     emit(
-        &Message::Gossip {
+        &Message::Parcel(Parcel {
+            from: PeerId([1; 8]),
+            to: PeerId([2; 8]),
+            hops: 32,
             channel: 7,
             payload: b"ab".to_vec(),
-        },
+        }),
         &mut bytes,
     );
     emit(&Message::Ping(0x0102_0304_0506_0708), &mut bytes);
@@ -157,7 +187,8 @@ fn bytes_match_the_documented_diagram() {
         bytes,
         [
             0, 0, 0, 1, 3, //
-            0, 0, 0, 4, 9, 7, b'a', b'b', //
+            0, 0, 0, 21, 16, //
+            1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 32, 7, b'a', b'b', //
             0, 0, 0, 10, 7, 0x09, 8, 7, 6, 5, 4, 3, 2, 1,
         ]
     );
@@ -166,12 +197,12 @@ fn bytes_match_the_documented_diagram() {
 #[test]
 fn four_gigabytes_are_refused_without_keeping_a_byte_of_them() {
     let mut deframer = Deframer::new();
-    deframer.push(&framed(u32::MAX, &[kind::GOSSIP]));
+    deframer.push(&framed(u32::MAX, &[kind::PARCEL]));
     let error = deframer.next_message(Stage::Established).unwrap_err();
     assert_eq!(
         error,
         FrameError::TooLarge {
-            kind: kind::GOSSIP,
+            kind: kind::PARCEL,
             length: u32::MAX,
             limit: MAX_MESSAGE
         }
@@ -187,11 +218,11 @@ fn four_gigabytes_are_refused_without_keeping_a_byte_of_them() {
 fn limits_by_kind_and_stage() {
     let judge = |kind, length, stage| read(&framed(length, &[kind]), 64, stage).is_ok();
     for (kind, stage, limit) in [
-        (kind::GOSSIP, Stage::Established, 1 << 20),
+        (kind::PARCEL, Stage::Established, 1 << 20),
         (200, Stage::Established, 1 << 20),
-        (kind::PEERS, Stage::Established, 128 << 10),
+        (kind::ENTRIES, Stage::Established, 128 << 10),
         (kind::PING, Stage::Established, 4 << 10),
-        (kind::GOSSIP, Stage::Handshake, 4 << 10),
+        (kind::PARCEL, Stage::Handshake, 4 << 10),
         (kind::HELLO, Stage::Handshake, 4 << 10),
     ] {
         assert!(
@@ -206,22 +237,58 @@ fn limits_by_kind_and_stage() {
 }
 
 #[test]
-fn a_full_part_of_the_list_of_peers_is_within_its_limit() {
-    let peer = KnownPeer {
-        id: PeerId([0xff; 8]),
-        name: "n".repeat(63).parse().unwrap(),
-        run: u64::MAX,
-        addresses: vec!["[ffff:ffff::ffff]:65535".parse().unwrap(); 8],
-    };
-    let mut bytes = Vec::new();
-    emit(
-        &Message::Peers {
-            known: vec![peer; 256],
-            left: Vec::new(),
-        },
-        &mut bytes,
+fn the_largest_lists_are_within_their_limit() {
+    let ids = vec![PeerId([0xff; 8]); crate::message::MAX_IDS];
+    let known = ids.iter().map(|id| (*id, u64::MAX)).collect();
+    let buckets = u64::MAX;
+    let bytes = vec![0; crate::MAX_ENTRY];
+    // Parts of 64 KiB, the last entry of which begins within it.
+    let told = vec![Told { idle: 0, bytes }; (64 << 10) / crate::MAX_ENTRY + 1];
+    for message in [
+        Message::Ask(ids),
+        Message::Versions { buckets, known },
+        Message::Entries(told),
+    ] {
+        let mut bytes = preamble().to_vec();
+        emit(&message, &mut bytes);
+        assert_eq!(
+            read(&bytes, bytes.len(), Stage::Established),
+            Ok(vec![message])
+        );
+    }
+    let largest = Message::Broadcast(Broadcast {
+        origin: PeerId([1; 8]),
+        run: 1,
+        sequence: 1,
+        hops: 1,
+        channel: 1,
+        payload: vec![0; crate::MAX_GOSSIP],
+    });
+    let mut bytes = preamble().to_vec();
+    emit(&largest, &mut bytes);
+    assert_eq!(
+        read(&bytes, bytes.len(), Stage::Established),
+        Ok(vec![largest])
     );
-    assert!(bytes.len() - 4 <= MAX_PEERS, "{}", bytes.len());
+}
+
+#[test]
+fn i5_what_follows_an_unreadable_message_is_read() {
+    let mut deframer = Deframer::new();
+    deframer.push(&framed(3, &[kind::PING, 0x0a, 0xff]));
+    let mut next = Vec::new();
+    emit(&Message::Pong(7), &mut next);
+    deframer.push(&next);
+    let error = deframer.next_message(Stage::Established).unwrap_err();
+    assert!(matches!(
+        error,
+        FrameError::Message {
+            kind: kind::PING,
+            ..
+        }
+    ));
+    let next = deframer.next_message(Stage::Established);
+    assert_eq!(next, Ok(Some(Message::Pong(7))));
 }
 
 #[test]
@@ -231,9 +298,9 @@ fn other_protocols_and_versions_are_told_apart() {
         Err(FrameError::NotWeft(b"G".to_vec()))
     );
     assert_eq!(
-        read(b"weft\x00\x02\x00\x05", 3, Stage::Handshake),
+        read(b"weft\x00\x03\x00\x05", 3, Stage::Handshake),
         Err(FrameError::Version {
-            oldest: 2,
+            oldest: 3,
             newest: 5
         })
     );

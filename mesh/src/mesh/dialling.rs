@@ -1,17 +1,17 @@
 //! Whom to dial, and when.
 //!
-//! Two kinds of candidates: targets that nobody has answered yet, and peers. Once a peer has
-//! answered at a target, the target counts as one of its addresses, so that a pair is dialled once.
+//! Two kinds of candidates: targets, and peers. Once a peer has answered at a target, the target
+//! counts as one of its addresses, and is dialled only while the peer is out of reach.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use wire::PeerId;
 
-use super::{Mesh, Output, Timer, canonical};
+use super::{Mesh, Output, Timer, canonical, is_local};
+use crate::choice::FULL_MESH;
 use crate::connection::{ConnId, Connection, Phase};
 use crate::dial::{Candidate, DialError, Dialling, TargetEntry};
-use crate::peer::PeerState;
 use crate::refusal::printable;
 use crate::target::Target;
 
@@ -32,12 +32,44 @@ impl Mesh {
         let entry = self.targets.entry(target.clone()).or_default();
         entry.dialling.backoff.reset();
         entry.myself = false;
+        entry.remembered = false;
         let peer = entry.peer;
         let wait = self.moment();
         self.timers
             .bring_forward(Timer::Dial(Candidate::Target(target)), now + wait);
-        if let Some(id) = peer.filter(|id| self.peers.contains_key(id)) {
+        if let Some(id) = peer.filter(|id| self.is_known(*id)) {
             self.retry_soon(id, now);
+        }
+    }
+
+    /// Dials an address of which it is only known that there was a node, unless there is a
+    /// connection already.
+    pub(super) fn remember(&mut self, address: SocketAddr, now: Duration) {
+        let remembered = self.targets.values().filter(|entry| entry.remembered);
+        let before = remembered.count();
+        let target = Target::from(address);
+        let full = before >= self.config.limits.remembered;
+        if self.left || full || !self.control.is_empty() || self.targets.contains_key(&target) {
+            return;
+        }
+        let entry = TargetEntry {
+            remembered: true,
+            ..TargetEntry::default()
+        };
+        self.targets.insert(target.clone(), entry);
+        // One after the other: the first that answers is enough.
+        let turn = u32::try_from(before).unwrap_or(u32::MAX);
+        let wait = self.rng.around(self.config.timing.flush) * 2 * turn.min(100);
+        let timer = Timer::Dial(Candidate::Target(target));
+        self.timers.bring_forward(timer, now + wait);
+    }
+
+    /// There is a connection: addresses from an earlier run have done their service.
+    pub(super) fn forget_remembered(&mut self) {
+        let old = self.targets.iter().filter(|(_, entry)| entry.remembered);
+        let old: Vec<Target> = old.map(|(target, _)| target.clone()).collect();
+        for target in old {
+            self.forget(&target);
         }
     }
 
@@ -95,7 +127,8 @@ impl Mesh {
             Candidate::Target(target) => target.clone(),
             Candidate::Peer(id) => match self.next_address(*id, now) {
                 Some(target) => target,
-                None => return,
+                // It says nowhere to dial it. It counts as one that does not answer.
+                None => return self.attempt_failed(&candidate, "no address is known", false, now),
             },
         };
         let conn = ConnId::Dialled(self.next_dial);
@@ -118,26 +151,30 @@ impl Mesh {
 
     /// A peer's addresses and targets, one after the other.
     fn next_address(&mut self, id: PeerId, now: Duration) -> Option<Target> {
-        let lasts = self.config.timing.retry_rarely;
-        let myself = &self.myself;
-        let peer = self.peers.get_mut(&id)?;
-        let known = peer.addresses.iter().map(|known| known.address);
-        let known = known.filter(|address| !myself.contains(*address, now, lasts));
-        let mut all: Vec<Target> = known.map(Target::from).collect();
-        let named = self
-            .targets
-            .iter()
-            .filter(|(_, entry)| entry.peer == Some(id));
+        let mut all: Vec<Target> = self.usable(id, now).map(Target::from).collect();
+        let named = self.targets.iter();
+        let named = named.filter(|(_, entry)| entry.peer == Some(id) && !entry.remembered);
         all.extend(named.map(|(target, _)| target.clone()));
-        all.dedup();
-        let attempt = peer.attempts;
-        peer.attempts = attempt.wrapping_add(1);
+        let dialling = self.dialled.get_mut(&id)?;
+        let attempt = dialling.attempts;
+        dialling.attempts = attempt.wrapping_add(1);
         let index = attempt.checked_rem(all.len())?;
         Some(all.swap_remove(index))
     }
 
+    /// The addresses of a peer's entry at which it may be dialled from here.
+    fn usable(&self, id: PeerId, now: Duration) -> impl Iterator<Item = SocketAddr> {
+        let lasts = self.config.timing.retry_rarely;
+        let here = self.sightings.any_local();
+        let peer = self.roster.get(id).filter(|peer| peer.gone.is_none());
+        let addresses = peer.into_iter().flat_map(|peer| &peer.entry.addresses);
+        addresses.copied().filter(move |address| {
+            (here || !is_local(address.ip())) && !self.myself.contains(*address, now, lasts)
+        })
+    }
+
     /// The other side of a dial is there.
-    pub(super) fn dialled(&mut self, conn: ConnId, remote: SocketAddr, now: Duration) {
+    pub(super) fn reached(&mut self, conn: ConnId, remote: SocketAddr, now: Duration) {
         let Some(connection) = self
             .connections
             .get_mut(&conn)
@@ -153,7 +190,7 @@ impl Mesh {
         self.dials -= 1;
         self.timers
             .set(Timer::Connection(conn), now + self.config.timing.handshake);
-        self.introduce(conn);
+        self.introduce(conn, remote);
         self.dial_waiting(now);
     }
 
@@ -194,8 +231,13 @@ impl Mesh {
         } else if lasting {
             self.rng.around(self.config.timing.retry_max)
         } else {
-            self.next_wait(candidate, now)
+            self.next_wait(candidate)
         };
+        if let Candidate::Peer(id) = candidate {
+            self.reviving.remove(id);
+            // Others may take its place.
+            self.rethink(now);
+        }
         if self.may_dial(candidate) {
             self.timers.set(Timer::Dial(candidate.clone()), now + wait);
         }
@@ -207,7 +249,9 @@ impl Mesh {
             return;
         };
         let (candidate, dialled) = (connection.candidate.take(), connection.dialled.take());
-        let remote = connection.remote;
+        if let Some(Candidate::Peer(meant)) = &candidate {
+            self.reviving.remove(meant);
+        }
         if let Some(entry) = dialled.and_then(|target| self.targets.get_mut(&target)) {
             entry.peer = Some(id);
             entry.myself = false;
@@ -216,9 +260,6 @@ impl Mesh {
             None => {}
             Some(candidate @ Candidate::Peer(meant)) if meant != id => {
                 // Another node lives at that address now.
-                if let (Some(peer), Some(remote)) = (self.peers.get_mut(&meant), remote) {
-                    peer.forget_address(remote);
-                }
                 self.attempt_failed(&candidate, "another node answers there", false, now);
             }
             Some(candidate) => {
@@ -241,11 +282,7 @@ impl Mesh {
         match &connection.candidate {
             // Somebody else dialled and came out here: there is nothing to note.
             None => return,
-            Some(Candidate::Peer(id)) => {
-                if let Some(peer) = self.peers.get_mut(id) {
-                    peer.forget_address(remote);
-                }
-            }
+            Some(Candidate::Peer(_)) => {}
             Some(Candidate::Target(target)) => {
                 // A name may stand for other nodes as well, so it is tried again without this
                 // address; then the driver says if nothing else is left of it.
@@ -258,104 +295,113 @@ impl Mesh {
         self.myself.note(remote, now);
     }
 
-    /// Sees to it that a peer without a connection will be dialled.
+    /// Sees to it that a peer that is wanted and has no connection will be dialled.
     pub(super) fn schedule_peer(&mut self, id: PeerId, now: Duration) {
         let candidate = Candidate::Peer(id);
-        let timer = Timer::Dial(candidate.clone());
-        if self.is_wanted(&candidate) && self.timers.get(&timer).is_none() {
-            let wait = self.next_wait(&candidate, now) + self.politeness(id);
-            self.timers.set(timer, now + wait);
+        if !self.may_dial(&candidate) {
+            return;
         }
+        let dialling = self.dialled.entry(id).or_default();
+        let (busy, first) = (dialling.is_busy(), dialling.attempts == 0);
+        let timer = Timer::Dial(candidate.clone());
+        if busy || self.timers.get(&timer).is_some() {
+            return;
+        }
+        let wait = if first {
+            self.moment()
+        } else {
+            self.next_wait(&candidate)
+        };
+        self.timers.set(timer, now + wait + self.politeness(id));
     }
 
     /// Dials a peer within moments, whatever it has waited for: there is news of it.
     pub(super) fn retry_soon(&mut self, id: PeerId, now: Duration) {
         let candidate = Candidate::Peer(id);
-        if let Some(dialling) = self.dialling(&candidate) {
+        if let Some(dialling) = self.dialled.get_mut(&id) {
             dialling.backoff.reset();
-        }
-        if self.is_wanted(&candidate) {
-            let wait = self.moment() + self.politeness(id);
-            self.timers
-                .bring_forward(Timer::Dial(candidate), now + wait);
-        }
-    }
-
-    /// The network is back: peers that were lost are tried again, spread over some time.
-    pub(super) fn retry_all_down(&mut self, now: Duration) {
-        let down = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.state == PeerState::Down);
-        let down: Vec<_> = down.map(|(id, _)| *id).collect();
-        for id in down {
-            let candidate = Candidate::Peer(id);
-            if let Some(dialling) = self.dialling(&candidate) {
-                dialling.backoff.reset();
-            }
             if self.is_wanted(&candidate) {
-                let wait = self.rng.up_to(self.config.timing.spread * 10);
+                let wait = self.moment();
                 self.timers
                     .bring_forward(Timer::Dial(candidate), now + wait);
             }
         }
     }
 
-    /// A moment within [`Timing::spread`](crate::Timing::spread), the whole of it in a network of
-    /// a hundred nodes: a small one has no storm to fear and should come up at once.
+    /// A peer is gone: targets that led to it are dialled on their own again.
+    pub(super) fn orphan_targets(&mut self, id: PeerId, now: Duration) {
+        let orphans = self.targets.iter_mut();
+        let orphans = orphans.filter(|(_, entry)| entry.peer == Some(id));
+        let mut due = Vec::new();
+        for (target, entry) in orphans {
+            entry.peer = None;
+            due.push(target.clone());
+        }
+        for target in due {
+            let wait = self.rng.around(self.config.timing.retry);
+            self.timers
+                .bring_forward(Timer::Dial(Candidate::Target(target)), now + wait);
+        }
+    }
+
+    /// A peer that the operator named is out of reach: its targets are dialled.
+    pub(super) fn retry_targets(&mut self, id: PeerId, now: Duration) {
+        let named = self.targets.iter();
+        let named = named.filter(|(_, entry)| entry.peer == Some(id));
+        let named: Vec<Target> = named.map(|(target, _)| target.clone()).collect();
+        for target in named {
+            let candidate = Candidate::Target(target);
+            if self.is_wanted(&candidate)
+                && self.timers.get(&Timer::Dial(candidate.clone())).is_none()
+            {
+                let wait = self.next_wait(&candidate);
+                self.timers.set(Timer::Dial(candidate), now + wait);
+            }
+        }
+    }
+
+    /// A moment within [`Timing::spread`](crate::Timing::spread).
     fn moment(&mut self) -> Duration {
-        let percent = u32::try_from(self.peers.len().clamp(1, 100)).unwrap_or(100);
-        self.rng.up_to(self.config.timing.spread * percent / 100)
+        let span = self.scaled(self.config.timing.spread);
+        self.rng.up_to(span)
     }
 
     /// How much longer this node waits than the peer would.
     fn politeness(&self, id: PeerId) -> Duration {
-        if self.config.me.id > id {
+        // Where everybody is connected with everybody, both sides want to dial.
+        if self.config.me.id > id && self.roster.size() <= FULL_MESH {
             self.config.timing.yield_to_smaller
         } else {
             Duration::ZERO
         }
     }
 
-    /// The next wait of a candidate's back-off.
-    fn next_wait(&mut self, candidate: &Candidate, now: Duration) -> Duration {
-        // Those whom the operator named are never given up: one of them is enough to find the way
-        // back to all.
-        let named = matches!(candidate, Candidate::Peer(id) if self.is_named(*id));
+    /// The next wait of a candidate's back-off. Those whom the operator named are never given up: one
+    /// of them is enough to find the way back to all.
+    fn next_wait(&mut self, candidate: &Candidate) -> Duration {
         let timing = &self.config.timing;
         let dialling = match candidate {
             Candidate::Target(target) => self
                 .targets
                 .get_mut(target)
-                .map(|e| (&mut e.dialling, timing.retry_max)),
-            Candidate::Peer(id) => self.peers.get_mut(id).map(|peer| {
-                let lost = now.saturating_sub(peer.known) >= timing.retry_rarely && !named;
-                let ceiling = if peer.state == PeerState::Up {
-                    // Several attempts within the grace, so that trouble on the control
-                    // connection alone, however lasting, does not cost the data link (I5).
-                    timing.grace / 4
-                } else if lost {
-                    timing.retry_rarely
-                } else {
-                    timing.retry_max
-                };
-                (&mut peer.dialling, ceiling)
-            }),
+                .map(|entry| &mut entry.dialling),
+            Candidate::Peer(id) => self.dialled.get_mut(id),
         };
-        let Some((dialling, ceiling)) = dialling else {
-            return timing.retry_max;
-        };
-        dialling.backoff.next(timing, ceiling, &mut self.rng)
+        match dialling {
+            Some(dialling) => dialling
+                .backoff
+                .next(timing, timing.retry_max, &mut self.rng),
+            None => timing.retry_max,
+        }
     }
 
     /// Whether a candidate is to be dialled at this moment.
     fn is_wanted(&self, candidate: &Candidate) -> bool {
         let idle = match candidate {
             Candidate::Target(target) => self.targets.get(target).map(|entry| &entry.dialling),
-            Candidate::Peer(id) => self.peers.get(id).map(|peer| &peer.dialling),
+            Candidate::Peer(id) => self.dialled.get(id),
         };
-        idle.is_some_and(|dialling| dialling.conn.is_none() && !dialling.queued)
-            && self.may_dial(candidate)
+        idle.is_some_and(|dialling| !dialling.is_busy()) && self.may_dial(candidate)
     }
 
     /// As [`Self::is_wanted`], whether or not a dial is under way.
@@ -364,24 +410,26 @@ impl Mesh {
             return false;
         }
         match candidate {
-            Candidate::Target(target) => {
-                self.targets
-                    .get(target)
-                    .is_some_and(|TargetEntry { peer, .. }| {
-                        peer.is_none_or(|id| !self.peers.contains_key(&id))
-                    })
-            }
-            Candidate::Peer(id) => self.peers.get(id).is_some_and(|peer| {
-                peer.control.is_none()
-                    && peer.pending.is_empty()
-                    && ((self.config.discovery && !peer.addresses.is_empty()) || self.is_named(*id))
+            Candidate::Target(target) => self.targets.get(target).is_some_and(|entry| {
+                let found = |id| {
+                    let near = self.control.contains_key(&id) || self.is_pending(id);
+                    near || (self.config.discovery && self.is_reachable(id))
+                };
+                !entry.peer.is_some_and(found)
             }),
+            Candidate::Peer(id) => {
+                !self.control.contains_key(id)
+                    && !self.is_pending(*id)
+                    && (self.wanted.contains(id) || self.reviving.contains(id))
+                    && self.is_known(*id)
+            }
         }
     }
 
     /// Whether the operator named an address of this peer.
-    fn is_named(&self, id: PeerId) -> bool {
-        self.targets.values().any(|entry| entry.peer == Some(id))
+    pub(super) fn is_named(&self, id: PeerId) -> bool {
+        let named = |entry: &TargetEntry| entry.peer == Some(id) && !entry.remembered;
+        self.targets.values().any(named)
     }
 
     fn dialling(&mut self, candidate: &Candidate) -> Option<&mut Dialling> {
@@ -390,7 +438,7 @@ impl Mesh {
                 .targets
                 .get_mut(target)
                 .map(|entry| &mut entry.dialling),
-            Candidate::Peer(id) => self.peers.get_mut(id).map(|peer| &mut peer.dialling),
+            Candidate::Peer(id) => self.dialled.get_mut(id),
         }
     }
 }

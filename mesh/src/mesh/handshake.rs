@@ -20,10 +20,8 @@ use super::{Mesh, Output, Timer};
 use crate::condition::ConditionKind;
 use crate::connection::{ConnId, Connection, Phase};
 use crate::hello::Hello;
-use crate::link::{LinkChange, Path};
 use crate::message::Message;
 use crate::noise::Fingerprint;
-use crate::peer::{Peer, PeerState};
 use crate::refusal::{Refusal, RefusalCode};
 
 /// What is wrong with an introduction, and what to tell the operator of it.
@@ -55,9 +53,7 @@ impl Mesh {
                 RefusalCode::Leaving,
                 "this node has left the network",
             ))
-        } else if self.handshakes >= limits.handshakes
-            || self.connections.len() >= limits.connections
-        {
+        } else if self.handshakes >= limits.handshakes {
             self.counters.refused_busy += 1;
             Some(Refusal::new(
                 RefusalCode::Busy,
@@ -66,7 +62,7 @@ impl Mesh {
         } else {
             None
         };
-        self.introduce(conn);
+        self.introduce(conn, remote);
         if let Some(refusal) = refusal {
             // It never enters the table: nothing but these outputs is left of it.
             return self.end(conn, &refusal, now);
@@ -96,10 +92,18 @@ impl Mesh {
             let text = format!("already connected to {}", hello.name);
             return self.end(conn, &Refusal::new(RefusalCode::Replaced, &text), now);
         }
-        let i_choose = self.config.me.id < id;
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.pending.insert(conn);
+        self.learn_where_i_am(conn, &hello, now);
+        let mine = matches!(conn, ConnId::Dialled(_)) || self.control.contains_key(&id);
+        if !mine && !self.make_way(now) {
+            self.counters.refused_busy += 1;
+            let text = "too many connections here, try another node";
+            let refusal = Refusal {
+                instead: self.instead(),
+                ..Refusal::new(RefusalCode::Busy, text)
+            };
+            return self.end(conn, &refusal, now);
         }
+        let i_choose = self.config.me.id < id;
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.hello = Some(hello);
             connection.phase = if i_choose {
@@ -131,14 +135,12 @@ impl Mesh {
 
     /// Takes a connection into use.
     pub(super) fn establish(&mut self, conn: ConnId, now: Duration) {
-        let Some(connection) = self.connections.get_mut(&conn) else {
-            return;
-        };
-        let (Some(hello), Some(remote)) = (connection.hello.clone(), connection.remote) else {
+        let connection = self.connections.get(&conn);
+        let Some(hello) = connection.and_then(|connection| connection.hello.clone()) else {
             return;
         };
         let id = hello.id;
-        if !self.peers.contains_key(&id) && !self.make_room(now) {
+        if self.roster.get(id).is_none() && !self.make_room(now) {
             self.counters.refused_busy += 1;
             let refusal = Refusal::new(RefusalCode::Busy, "the table of peers is full");
             return self.end(conn, &refusal, now);
@@ -157,68 +159,61 @@ impl Mesh {
         self.counters.established += 1;
         self.schedule_attention(conn);
         self.attempt_succeeded(conn, id, now);
-        self.supersede(&hello, now);
-        self.adopt(conn, &hello, remote, now);
+        self.adopt(conn, &hello, now);
     }
 
-    /// Makes the connection its peer's, and the link one that is up.
-    fn adopt(&mut self, conn: ConnId, hello: &Hello, remote: SocketAddr, now: Duration) {
+    /// Makes the connection its peer's.
+    fn adopt(&mut self, conn: ConnId, hello: &Hello, now: Duration) {
         let id = hello.id;
-        let is_new = !self.peers.contains_key(&id);
-        let peer = self
-            .peers
-            .entry(id)
-            .or_insert_with(|| Peer::new(hello.name.clone(), hello.run, now));
-        // What was learned from others has been told to the others by them.
-        let news = is_new || peer.run != hello.run;
-        let was_down = peer.state == PeerState::Down;
-        let mut endpoint = remote;
-        endpoint.set_port(hello.vxlan_port);
-        let changed = peer.state != PeerState::Up
-            || peer.endpoint != Some(endpoint)
-            || peer
-                .hello
-                .as_ref()
-                .is_none_or(|old| (&old.name, old.mtu) != (&hello.name, hello.mtu));
-        let replaced = peer.control.replace(conn);
-        peer.pending.remove(&conn);
-        peer.name = hello.name.clone();
-        peer.run = hello.run;
-        peer.hello = Some(Box::new(hello.clone()));
-        peer.endpoint = Some(endpoint);
-        peer.known = now;
-        peer.dialling.failure = None;
-        peer.enter(PeerState::Up, None, now);
-        if let Some(address) = control_address(conn, remote, hello) {
-            let (_, evicted) = peer.learn_address(address, self.config.limits.addresses, now);
-            self.counters.addresses_evicted += u64::from(evicted);
-        }
-        self.departed.clear(id);
-        self.timers.cancel(&Timer::Peer(id));
-        self.timers
-            .cancel(&Timer::Dial(crate::dial::Candidate::Peer(id)));
-        if let Some(old) = replaced {
+        if let Some(old) = self.control.insert(id, conn) {
             self.counters.replaced += 1;
             let refusal = Refusal::new(RefusalCode::Replaced, "replaced by a newer connection");
             self.end(old, &refusal, now);
         }
-        let name = hello.name.clone();
-        if changed {
-            let up = LinkChange::Up {
-                id,
-                name: name.clone(),
-                path: Path::vxlan(id, endpoint, hello.mtu),
-                sleeve: None,
-            };
-            self.outputs.push_back(Output::Link(up));
+        self.reviving.remove(&id);
+        self.timers
+            .cancel(&Timer::Dial(crate::dial::Candidate::Peer(id)));
+        if let Some(dialling) = self.dialled.get_mut(&id) {
+            dialling.failure = None;
         }
-        self.outputs.push_back(Output::Connected { id, name });
-        self.tell_all_peers(conn, now);
-        if news {
-            self.announce(id);
+        self.own_changed(now);
+        self.rethink(now);
+        // It may have another address than before.
+        self.refresh_link(id, now);
+        self.forget_remembered();
+        self.begin_exchange(conn, self.me() < id, now);
+    }
+
+    /// A neighbour has said what its entry is.
+    pub(super) fn introduced(&mut self, conn: ConnId, id: PeerId, now: Duration) {
+        let Some(connection) = self.connections.get_mut(&conn) else {
+            return;
+        };
+        let hello = connection.hello.as_ref();
+        let itself = hello.is_some_and(|hello| hello.id == id);
+        if !itself || std::mem::replace(&mut connection.introduced, true) {
+            return;
         }
-        if was_down {
-            self.retry_all_down(now);
+        self.roster.connect(id, now);
+        self.follow(now);
+        if let Some(name) = self.name_of(id).filter(|_| self.is_told(id)) {
+            self.outputs.push_back(Output::Connected { id, name });
+        }
+    }
+
+    /// The other side says how it sees this node.
+    fn learn_where_i_am(&mut self, conn: ConnId, hello: &Hello, now: Duration) {
+        let Some(seen) = hello.seen else { return };
+        let (address, reached) = match conn {
+            ConnId::Accepted(_) => (seen, true),
+            ConnId::Dialled(_) if self.config.me.control_port == 0 => return,
+            ConnId::Dialled(_) => {
+                let port = self.config.me.control_port;
+                (SocketAddr::new(seen.ip(), port), false)
+            }
+        };
+        if self.sightings.note(address, reached, now) {
+            self.own_changed(now);
         }
     }
 
@@ -233,6 +228,7 @@ impl Mesh {
         let remote = connection
             .remote
             .map_or_else(String::new, |remote| remote.to_string());
+        let dialled = matches!(conn, ConnId::Dialled(_));
         if connection.phase != Phase::Established {
             self.counters.refused_by_peer += 1;
         }
@@ -251,6 +247,7 @@ impl Mesh {
             | RefusalCode::Replaced
             | RefusalCode::Silent
             | RefusalCode::Leaving
+            | RefusalCode::Spare
             | RefusalCode::Other(_) => None,
         };
         if let Some((kind, subject)) = about {
@@ -263,6 +260,20 @@ impl Mesh {
             reason: reason.clone(),
         });
         self.gone(conn, &reason, refusal.code.is_lasting(), now);
+        if dialled && self.config.discovery {
+            for address in &refusal.instead {
+                self.remember(*address, now);
+            }
+        }
+    }
+
+    /// The other side says on this connection that it leaves.
+    fn told_to_leave(&mut self, conn: ConnId, now: Duration) {
+        self.outputs.push_back(Output::Close {
+            conn,
+            reason: "the peer leaves".to_owned(),
+        });
+        self.gone(conn, "the peer has left the network", false, now);
     }
 
     /// Whether the node may be taken on.
@@ -281,11 +292,7 @@ impl Mesh {
                 "this address is my own",
             ));
         }
-        let known_key = self
-            .peers
-            .get(&id)
-            .and_then(|p| p.hello.as_ref())
-            .map(|h| h.public_key);
+        let known_key = self.roster.get(id).map(|peer| peer.entry.public_key);
         if id == me.id || known_key.is_some_and(|key| key != hello.public_key) {
             let text = format!(
                 "node {name} at {remote} has the identity {id} of another node: one state directory is a copy of the other; delete the copy and restart that node"
@@ -307,11 +314,13 @@ impl Mesh {
             return Err(Objection::new(RefusalCode::Network, &text)
                 .about(ConditionKind::OtherNetwork, name));
         }
-        if let Some(holder) = self.holder_of_name(hello) {
+        if let Some(holder) = self.holder(name, id) {
             let text = format!(
-                "two nodes are named {name}: {holder}, and {id} at {remote}; give one of them another --name"
+                "two nodes are named {name}: {}, and {id} at {remote}; give one of them another --name",
+                self.describe(holder)
             );
-            self.probe_holder(hello, now);
+            // The newcomer may be the same machine that has lost its state.
+            self.spread_doubt(holder, now);
             return Err(
                 Objection::new(RefusalCode::Name, &text).about(ConditionKind::DuplicateName, name)
             );
@@ -329,63 +338,10 @@ impl Mesh {
         self.end(conn, &refusal, now);
     }
 
-    /// Another node that has this name and is connected, in words.
-    fn holder_of_name(&self, hello: &Hello) -> Option<String> {
-        let me = &self.config.me;
-        if hello.name == me.name {
-            return Some(format!("{} (this node)", me.id));
-        }
-        let (id, peer) = self.holder(hello)?;
-        let remote = peer
-            .control
-            .and_then(|conn| self.connections.get(&conn)?.remote);
-        Some(remote.map_or_else(|| id.to_string(), |remote| format!("{id} at {remote}")))
-    }
-
-    fn holder(&self, hello: &Hello) -> Option<(PeerId, &Peer)> {
-        let same = |(id, peer): &(&PeerId, &Peer)| {
-            **id != hello.id && peer.name == hello.name && peer.control.is_some()
-        };
-        self.peers.iter().find(same).map(|(id, peer)| (*id, peer))
-    }
-
-    /// Finds out soon whether the holder of a name still lives: the newcomer may be the same
-    /// machine that has lost its state, and the old connection a relic.
-    fn probe_holder(&mut self, hello: &Hello, now: Duration) {
-        let Some(conn) = self.holder(hello).and_then(|(_, peer)| peer.control) else {
-            return;
-        };
-        let Some(connection) = self.connections.get_mut(&conn) else {
-            return;
-        };
-        let patience = now.saturating_sub(connection.heard) + self.config.timing.probe;
-        if connection.patience > patience {
-            connection.patience = patience;
-            connection.next_ping = now;
-            self.schedule_attention(conn);
-        }
-    }
-
     fn is_connected(&self, id: PeerId, run: u64) -> bool {
-        self.peers
-            .get(&id)
-            .is_some_and(|peer| peer.control.is_some() && peer.run == run)
-    }
-}
-
-/// Where a peer's control port is, as far as its connection tells.
-pub(super) fn control_address(
-    conn: ConnId,
-    remote: SocketAddr,
-    hello: &Hello,
-) -> Option<SocketAddr> {
-    match conn {
-        ConnId::Dialled(_) => Some(remote),
-        ConnId::Accepted(_) if hello.control_port == 0 => None,
-        ConnId::Accepted(_) => {
-            let mut address = remote;
-            address.set_port(hello.control_port);
-            Some(address)
-        }
+        let connection = self.control.get(&id);
+        let connection = connection.and_then(|conn| self.connections.get(conn));
+        let hello = connection.and_then(|connection| connection.hello.as_ref());
+        hello.is_some_and(|hello| hello.run == run)
     }
 }

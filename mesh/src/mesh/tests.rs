@@ -1,19 +1,22 @@
 //! One mesh against scripted peers. Whole clusters are simulated in the crate `sim`.
 
 mod dialling;
-mod exchange;
 mod handshake;
 mod links;
+mod membership;
+mod neighbours;
 mod sequences;
+mod transport;
 
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::frame::{Deframer, Stage};
+use crate::connection::Phase;
+use crate::frame::{Deframer, Stage, emit, preamble};
 use crate::hello::Hello;
-use crate::message::{Departure, KnownPeer};
+use crate::message::{Message, Told};
 use crate::peer::PeerState;
-use crate::{Config, TargetState};
+use crate::refusal::{Refusal, RefusalCode};
 
 const S: fn(u64) -> Duration = Duration::from_secs;
 
@@ -28,7 +31,27 @@ fn node(number: u8, run: u64) -> Hello {
         vni: wire::Vni::DEFAULT,
         mtu: 1450,
         version: "test".into(),
+        sleeve_port: 6783,
+        seen: None,
     }
+}
+
+const fn id(number: u8) -> PeerId {
+    PeerId([number; 8])
+}
+
+/// The entry of a node that runs for the `run`th time and has these neighbours.
+fn entry(number: u8, run: u64, neighbours: &[u8]) -> Entry {
+    let mut entry = crate::entry::tests::entry(number);
+    (entry.run, entry.version) = (run, run * 100);
+    entry.neighbours = neighbours.iter().copied().map(id).collect();
+    entry.neighbours.sort_unstable();
+    entry
+}
+
+fn told(entry: Entry) -> Told {
+    let bytes = Sealed::new(entry).bytes().to_vec();
+    Told { idle: 0, bytes }
 }
 
 fn address(number: u8) -> SocketAddr {
@@ -68,7 +91,7 @@ impl Bench {
     fn input(&mut self, input: Input) {
         self.mesh.handle(input, self.now);
         while let Some(output) = self.mesh.poll_output() {
-            if let Output::Send { conn, bytes } = &output {
+            if let Output::Send { conn, bytes, .. } = &output {
                 let (deframer, messages) = self.heard.entry(*conn).or_default();
                 deframer.push(bytes);
                 while let Some(message) = deframer.next_message(Stage::Established).unwrap() {
@@ -133,11 +156,36 @@ impl Bench {
         self.say(conn, &last);
     }
 
-    /// A peer that connected from outside.
+    /// A peer that connected from outside, with no other neighbours.
     fn peer(&mut self, hello: &Hello) -> ConnId {
         let conn = self.accept(hello.id.0[0]);
-        self.shake_hands(conn, hello);
+        self.join(conn, hello);
         conn
+    }
+
+    /// The handshake, and what a peer says next.
+    fn join(&mut self, conn: ConnId, hello: &Hello) {
+        self.shake_hands(conn, hello);
+        let mut entry = entry(hello.id.0[0], hello.run, &[5]);
+        entry.name = hello.name.clone();
+        self.tell(conn, [entry]);
+    }
+
+    fn tell(&mut self, conn: ConnId, entries: impl IntoIterator<Item = Entry>) {
+        let told = entries.into_iter().map(told).collect();
+        self.say(conn, &Message::Entries(told));
+    }
+
+    /// The entries that were sent on a connection within a time.
+    fn entries(&mut self, conn: ConnId, within: Duration) -> Vec<Entry> {
+        self.wait(within);
+        let messages = self.messages(conn).into_iter();
+        let told = messages.filter_map(|message| match message {
+            Message::Entries(told) => Some(told),
+            _ => None,
+        });
+        let read = |told: Told| Entry::clone(&Sealed::read(&told.bytes).unwrap());
+        told.flatten().map(read).collect()
     }
 
     /// The dial that comes next, within a time.
@@ -185,14 +233,4 @@ fn refusal(messages: &[Message]) -> Option<RefusalCode> {
         Message::Refuse(refusal) => Some(refusal.code),
         _ => None,
     })
-}
-
-fn known(number: u8, run: u64) -> KnownPeer {
-    let hello = node(number, run);
-    KnownPeer {
-        id: hello.id,
-        name: hello.name,
-        run,
-        addresses: vec![address(number)],
-    }
 }

@@ -57,12 +57,17 @@ async fn follow_mesh(node: Arc<Node>, mut inbox: mpsc::Receiver<MeshEvent>) -> &
 
 async fn take(node: &Node, event: MeshEvent) {
     match event {
-        MeshEvent::Link(change) => {
-            if let LinkChange::Down { name, .. } | LinkChange::Left { name, .. } = &change {
-                node.ipam().unreachable(name.clone()).await;
-            }
-            take_link(node, change);
-        }
+        MeshEvent::Link(change) => take_link(node, change),
+        MeshEvent::Reachable {
+            id,
+            name,
+            reachable: true,
+        } => node.ipam().reachable(id, name).await,
+        MeshEvent::Reachable {
+            name,
+            reachable: false,
+            ..
+        } => node.ipam().unreachable(name).await,
         MeshEvent::Connected { id, name } => node.ipam().neighbour(id, name).await,
         MeshEvent::Gossip {
             from,

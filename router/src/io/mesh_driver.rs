@@ -31,7 +31,17 @@ use connection::Outgoing;
 pub enum MeshEvent {
     /// A data link changed. Only the last change of each peer is sure to be told.
     Link(LinkChange),
-    /// A control connection with a peer is in use, the first or a new one: gossip begins anew.
+    /// Messages get to a peer from now on, or do not any more. Only the last word on each name is sure
+    /// to be told.
+    Reachable {
+        /// Identity.
+        id: PeerId,
+        /// Name.
+        name: PeerName,
+        /// Whether they do.
+        reachable: bool,
+    },
+    /// A control connection with a peer is in use, the first or a new one.
     Connected {
         /// Identity.
         id: PeerId,
@@ -61,10 +71,16 @@ pub struct MeshView {
     pub peers: Vec<PeerView>,
     /// All targets.
     pub targets: Vec<TargetView>,
+    /// Addresses with which a later run finds the network again.
+    pub addresses: Vec<SocketAddr>,
+    /// Whether this node has left the network.
+    pub left: bool,
     /// Counts since the start.
     pub counters: Counters,
     /// Connections of peers that did not read what was sent to them.
     pub cut_off: u64,
+    /// Messages carried for others that were dropped because much waited for a peer already.
+    pub cargo_dropped: u64,
     /// Gossip that the router did not take in time.
     pub gossip_dropped: u64,
 }
@@ -101,6 +117,8 @@ enum Ask {
 #[derive(Debug)]
 enum Report {
     Input(Input),
+    /// A peer does not read what is sent to it.
+    Stuck(ConnId, String),
     /// A dial succeeded; the connection is to be taken over.
     Dialled(ConnId, TcpStream, SocketAddr),
     /// A connection came in.
@@ -147,6 +165,7 @@ pub fn start(
         accepted: 0,
         dials: 0,
         cut_off: 0,
+        cargo_dropped: 0,
         reports,
         backlog: Backlog::default(),
     };
@@ -182,7 +201,7 @@ impl MeshHandle {
         self.tell(Input::Forget(target)).await;
     }
 
-    /// Sends gossip to one peer, or to all with a control connection.
+    /// Sends gossip to one peer, or to all that can be reached.
     ///
     /// # Errors
     /// It is larger than a message.
@@ -232,6 +251,7 @@ struct Driver {
     accepted: u64,
     dials: usize,
     cut_off: u64,
+    cargo_dropped: u64,
     reports: mpsc::Sender<Report>,
     backlog: Backlog,
 }
@@ -313,8 +333,11 @@ impl Driver {
         MeshView {
             peers: self.mesh.peers(now),
             targets: self.mesh.targets(now),
+            addresses: self.mesh.addresses(),
+            left: self.mesh.has_left(),
             counters: self.mesh.counters(),
             cut_off: self.cut_off,
+            cargo_dropped: self.cargo_dropped,
             gossip_dropped: self.backlog.dropped(),
         }
     }
@@ -332,6 +355,13 @@ impl Driver {
                 };
                 if known {
                     self.handle(input);
+                }
+            }
+            Report::Stuck(conn, reason) => {
+                if self.connections.remove(&conn).is_some() {
+                    tracing::warn!(%conn, reason, "cutting off a peer that does not read");
+                    self.cut_off += 1;
+                    self.handle(Input::Closed { conn, reason });
                 }
             }
             Report::Dialled(conn, stream, remote) => {
@@ -358,13 +388,29 @@ impl Driver {
                     target,
                     avoid,
                 } => self.dial(conn, target, avoid),
-                Output::Send { conn, bytes } => self.send(conn, bytes),
+                Output::Send { conn, bytes, cargo } => self.send(conn, bytes, cargo),
                 Output::Close { conn, reason } => {
                     tracing::debug!(%conn, reason, "closing a control connection");
                     // Dropping its queue lets the writer send what is in it and hang up.
                     self.connections.remove(&conn);
                 }
                 Output::Link(change) => self.backlog.push(MeshEvent::Link(change)),
+                Output::Reachable { id, name } => {
+                    let reachable = true;
+                    self.backlog.push(MeshEvent::Reachable {
+                        id,
+                        name,
+                        reachable,
+                    });
+                }
+                Output::Unreachable { id, name } => {
+                    let reachable = false;
+                    self.backlog.push(MeshEvent::Reachable {
+                        id,
+                        name,
+                        reachable,
+                    });
+                }
                 Output::Connected { id, name } => {
                     self.backlog.push(MeshEvent::Connected { id, name });
                 }
@@ -395,7 +441,7 @@ impl Driver {
         self.connections.insert(conn, open);
     }
 
-    fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
+    fn send(&mut self, conn: ConnId, bytes: Vec<u8>, cargo: bool) {
         let Some(outgoing) = self
             .connections
             .get(&conn)
@@ -403,6 +449,11 @@ impl Driver {
         else {
             return;
         };
+        // What others have sent must not cost this peer its connection.
+        if cargo && outgoing.is_busy() {
+            self.cargo_dropped += 1;
+            return;
+        }
         if let Err(reason) = outgoing.push(bytes) {
             tracing::warn!(%conn, %reason, "cutting off a peer that does not read");
             self.cut_off += 1;
@@ -451,7 +502,7 @@ impl Driver {
         let mut last_words = Vec::new();
         while let Some(output) = self.mesh.poll_output() {
             match output {
-                Output::Send { conn, bytes } => self.send(conn, bytes),
+                Output::Send { conn, bytes, cargo } => self.send(conn, bytes, cargo),
                 Output::Close { conn, .. } => {
                     let open = self.connections.remove(&conn);
                     last_words.extend(open.and_then(|open| open.outgoing).map(Outgoing::finish));

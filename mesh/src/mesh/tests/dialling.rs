@@ -81,15 +81,9 @@ fn dials_avoid_what_is_myself() {
     assert!(bench.take().iter().any(avoids));
     // Nor is it learned as the address of another.
     let peer = bench.peer(&node(9, 1));
-    let mut confused = known(7, 1);
+    let mut confused = entry(7, 1, &[9]);
     confused.addresses = vec![address(5)];
-    bench.say(
-        peer,
-        &Message::Peers {
-            known: vec![confused],
-            left: vec![],
-        },
-    );
+    bench.tell(peer, [entry(9, 2, &[5, 7]), confused]);
     bench.take();
     bench.wait(S(5));
     assert!(
@@ -100,29 +94,39 @@ fn dials_avoid_what_is_myself() {
     );
 }
 
+/// A machine tells others on it of loopback, and of nothing else.
+#[test]
+fn local_addresses_are_for_this_machine() {
+    let local = SocketAddr::from(([127, 0, 0, 1], 6783));
+    for here in [false, true] {
+        let mut bench = Bench::new(&[]);
+        let conn = bench.accept(9);
+        let mut hello = node(9, 1);
+        hello.seen = here.then_some(local);
+        bench.join(conn, &hello);
+        let mut other = entry(7, 1, &[9]);
+        other.addresses = vec![SocketAddr::from(([127, 0, 0, 1], 7777))];
+        bench.tell(conn, [entry(9, 2, &[5, 7]), other]);
+        assert_eq!(bench.next_dial(S(5)).is_some(), here);
+        assert_eq!(bench.view(7).unwrap().endpoint.is_some(), here);
+    }
+}
+
 #[test]
 fn another_node_at_a_known_address_is_another_node() {
     let mut bench = Bench::new(&[]);
     let seed = bench.peer(&node(6, 1));
-    bench.say(
-        seed,
-        &Message::Peers {
-            known: vec![known(9, 1)],
-            left: vec![],
-        },
-    );
+    bench.tell(seed, [entry(6, 2, &[5, 9]), entry(9, 1, &[6])]);
     let (conn, _) = bench.next_dial(S(1)).unwrap();
     bench.input(Input::Dialled {
         conn,
         remote: address(9),
     });
-    bench.shake_hands(conn, &node(8, 1));
-    assert!(bench.view(8).unwrap().connected);
-    assert_eq!(
-        bench.view(9).unwrap().control,
-        None,
-        "its address was another's"
-    );
+    bench.join(conn, &node(8, 1));
+    let views = (bench.view(8).unwrap(), bench.view(9).unwrap());
+    assert!(views.0.connected && !views.1.connected);
+    let failure = &bench.mesh.dialled[&id(9)].failure;
+    assert_eq!(failure.as_deref(), Some("another node answers there"));
 }
 
 #[test]

@@ -8,7 +8,15 @@ fn the_smaller_identity_waits_for_ready_and_welcomes() {
     assert!(matches!(bench.messages(conn)[..], [Message::Hello(_)]));
     assert_eq!(bench.links(), [""; 0]);
     bench.say(conn, &Message::Ready);
-    assert_eq!(bench.messages(conn), [Message::Welcome]);
+    let messages = bench.messages(conn);
+    assert!(
+        matches!(
+            messages[..],
+            [Message::Welcome, Message::Entries(_), Message::Digest(_)]
+        ),
+        "{messages:?}"
+    );
+    bench.tell(conn, [entry(9, 1, &[])]);
     assert_eq!(bench.links(), ["n9 up 10.0.0.9:6784"]);
 }
 
@@ -23,6 +31,8 @@ fn the_larger_identity_is_ready_and_waits_for_the_welcome() {
     ));
     assert_eq!(bench.links(), [""; 0]);
     bench.say(conn, &Message::Welcome);
+    assert!(matches!(bench.messages(conn)[..], [Message::Entries(_)]));
+    bench.tell(conn, [entry(1, 1, &[])]);
     assert_eq!(bench.links(), ["n1 up 10.0.0.1:6784"]);
     let view = bench.view(1).unwrap();
     assert!(view.connected && view.state == PeerState::Up && view.mtu == Some(1450));
@@ -34,14 +44,10 @@ fn messages_out_of_place_end_the_connection() {
         Message::Ready,
         Message::Welcome,
         Message::Ping(1),
-        Message::Gossip {
-            channel: 0,
-            payload: vec![],
-        },
-        Message::Peers {
-            known: vec![],
-            left: vec![],
-        },
+        Message::Digest(1),
+        Message::Entries(vec![]),
+        Message::Ask(vec![]),
+        Message::Need(true),
     ];
     for message in &early {
         let mut bench = Bench::new(&[]);
@@ -93,9 +99,9 @@ fn crossing_dials_end_in_one_connection_and_no_flap() {
         Some(RefusalCode::Replaced)
     );
     assert!(bench.messages(mine).contains(&Message::Welcome));
+    bench.tell(mine, [entry(9, 1, &[5])]);
     assert_eq!(bench.links(), ["n9 up 10.0.0.9:6784"]);
-    bench.wait(S(20));
-    assert_eq!(bench.take(), [], "no more dials");
+    assert_eq!(bench.next_dial(S(20)), None, "no more dials");
 
     // With the larger identity it follows, whatever order things arrive in.
     let mut bench = Bench::new(&["10.0.0.1"]);
@@ -113,8 +119,8 @@ fn crossing_dials_end_in_one_connection_and_no_flap() {
         reason: "replaced".into(),
     });
     bench.say(theirs, &Message::Welcome);
+    bench.tell(theirs, [entry(1, 1, &[5])]);
     assert_eq!(bench.links(), ["n1 up 10.0.0.1:6784"]);
-    bench.wait(S(20));
     assert_eq!(bench.next_dial(S(20)), None);
 }
 
@@ -127,7 +133,7 @@ fn a_second_address_of_a_connected_node_is_not_connected_twice() {
         conn: first,
         remote: address(9),
     });
-    bench.shake_hands(first, &node(9, 1));
+    bench.join(first, &node(9, 1));
     bench.input(Input::Dialled {
         conn: second,
         remote: address(9),
@@ -178,9 +184,22 @@ fn a_restart_with_lost_state_takes_over_the_name() {
     });
     let mut reborn = node(8, 1);
     reborn.name = "n9".parse().unwrap();
-    bench.links();
+    bench.take();
     bench.peer(&reborn);
-    assert_eq!(bench.links(), ["n9 down", "n9 up 10.0.0.8:6784"]);
+    // Whoever goes by names hears that the new one can be reached, and nothing after it.
+    let told: Vec<_> = bench
+        .take()
+        .into_iter()
+        .filter(|o| matches!(o, Output::Reachable { .. } | Output::Unreachable { .. }))
+        .collect();
+    let name: PeerName = "n9".parse().unwrap();
+    let lost = Output::Unreachable {
+        id: id(9),
+        name: name.clone(),
+    };
+    assert_eq!(told, [lost, Output::Reachable { id: id(8), name }]);
+    bench.wait(S(6));
+    assert_eq!(bench.links(), ["n9 down"]);
     assert_eq!(
         (bench.view(9), bench.mesh.conditions(bench.now).len()),
         (None, 0)
@@ -193,6 +212,7 @@ fn two_nodes_with_one_name_are_named_and_the_first_stays() {
     let first = bench.peer(&node(9, 1));
     let mut second = node(8, 1);
     second.name = "n9".parse().unwrap();
+    bench.wait(S(1));
     bench.take();
     bench.messages(first);
     let conn = bench.peer(&second);
@@ -218,18 +238,47 @@ fn two_nodes_with_one_name_are_named_and_the_first_stays() {
         panic!("{pings:?}")
     };
     bench.say(first, &Message::Pong(nonce));
-    bench.wait(S(20));
+    bench.wait(S(9));
     assert!(bench.view(9).unwrap().connected);
 
     // The holder is a relic: silent for five seconds, and the newcomer has the name.
+    bench.say(first, &Message::Pong(nonce));
     bench.peer(&second);
     bench.wait(S(5));
     assert!(!bench.view(9).unwrap().connected);
     bench.peer(&second);
-    assert!(bench.view(8).unwrap().connected && bench.view(9).is_none());
+    assert!(bench.view(8).unwrap().connected);
+    bench.wait(S(6));
+    assert!(bench.view(9).is_none());
     // The condition ends when it has not been seen for ten minutes.
     bench.wait(S(700));
     assert_eq!(bench.mesh.conditions(bench.now), []);
+}
+
+#[test]
+fn the_neighbours_of_a_far_holder_of_a_name_are_asked_whether_it_lives() {
+    let mut bench = Bench::new(&[]);
+    let conn = bench.peer(&node(9, 1));
+    bench.tell(conn, [entry(9, 2, &[5, 20]), entry(20, 1, &[9])]);
+    bench.wait(S(1));
+    bench.messages(conn);
+    let mut second = node(8, 1);
+    second.name = "n20".parse().unwrap();
+    let newcomer = bench.peer(&second);
+    assert_eq!(refusal(&bench.messages(newcomer)), Some(RefusalCode::Name));
+    let doubt = crate::message::Doubt {
+        to: id(9),
+        hops: 32,
+        about: id(20),
+    };
+    assert_eq!(bench.messages(conn), [Message::Doubt(doubt)]);
+    // Not each time.
+    bench.peer(&second);
+    assert_eq!(bench.messages(conn), []);
+    // They find that it does not.
+    bench.tell(conn, [entry(9, 3, &[5])]);
+    bench.peer(&second);
+    assert!(bench.view(8).unwrap().connected);
 }
 
 #[test]
@@ -278,19 +327,19 @@ fn pings_keep_a_connection_and_silence_ends_it() {
     let mut bench = Bench::new(&[]);
     let conn = bench.peer(&node(9, 1));
     for _ in 0..10 {
-        bench.wait(S(30));
+        bench.wait(S(10));
         let messages = bench.messages(conn);
         let ping = messages.iter().find_map(|message| match message {
             Message::Ping(nonce) => Some(*nonce),
             _ => None,
         });
         bench.now += Duration::from_millis(3);
-        bench.say(conn, &Message::Pong(ping.expect("one ping per 30 s")));
+        bench.say(conn, &Message::Pong(ping.expect("one ping per 10 s")));
     }
     assert!(bench.view(9).unwrap().rtt.unwrap() >= Duration::from_millis(3));
     bench.say(conn, &Message::Ping(77));
     assert_eq!(bench.messages(conn).last(), Some(&Message::Pong(77)));
-    bench.wait(S(61));
+    bench.wait(S(26));
     assert_eq!(refusal(&bench.messages(conn)), Some(RefusalCode::Silent));
 }
 

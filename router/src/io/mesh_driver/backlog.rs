@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use mesh::{ConditionChange, ConditionKind};
-use wire::PeerId;
+use wire::{PeerId, PeerName};
 
 use super::MeshEvent;
 
@@ -26,6 +26,7 @@ pub(super) struct Backlog {
 #[derive(PartialEq, Eq)]
 enum Subject<'a> {
     Link(PeerId),
+    Reachable(&'a PeerName),
     Connected(PeerId),
     Condition(ConditionKind, &'a str),
 }
@@ -69,6 +70,9 @@ impl Backlog {
 fn subject(event: &MeshEvent) -> Option<Subject<'_>> {
     match event {
         MeshEvent::Link(change) => Some(Subject::Link(change.id())),
+        // Those who are told go by names: of two identities with one name, one after the other, only
+        // the last counts.
+        MeshEvent::Reachable { name, .. } => Some(Subject::Reachable(name)),
         MeshEvent::Connected { id, .. } => Some(Subject::Connected(*id)),
         MeshEvent::Condition(
             ConditionChange::Raised(condition) | ConditionChange::Over(condition),

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Report;
 
@@ -21,6 +21,12 @@ pub(super) const READ_LEN: usize = 16 << 10;
 const QUEUE_BYTES: usize = 4 * MAX_MESSAGE;
 /// What a message costs while it waits, beside its bytes: many are smaller than this.
 const MESSAGE_COST: usize = 64;
+/// Bytes that a peer may send at once before it is read no faster than [`RATE`]: the tables of a
+/// network of 5,000 nodes twice over.
+const ALLOWANCE: f64 = 8e6;
+/// Bytes read per second of a peer that sends without end: what it says in excess waits on its side,
+/// and the others are heard.
+const RATE: f64 = 2e6;
 /// How long the kernel may take to accept what is written, before the peer counts as stuck.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -58,6 +64,11 @@ impl Outgoing {
         // The writer ends first only when the connection is broken, which the reader reports.
         let _ = self.queue.send(bytes);
         Ok(())
+    }
+
+    /// Whether so much waits that what can be done without is better left out.
+    pub(super) fn is_busy(&self) -> bool {
+        self.waiting.load(Relaxed) > QUEUE_BYTES / 2
     }
 
     /// Hangs up now, whatever waits.
@@ -102,10 +113,12 @@ pub(super) fn split(
 
 async fn read(conn: ConnId, mut stream: OwnedReadHalf, reports: mpsc::Sender<Report>) {
     let mut buffer = vec![0; READ_LEN];
+    let mut pace = Pace::default();
     let reason = loop {
         match stream.read(&mut buffer).await {
             Ok(0) => break "closed by the other side".to_owned(),
             Ok(len) => {
+                sleep(pace.take(len, Instant::now())).await;
                 let bytes = buffer[..len].to_vec();
                 if reports
                     .send(Report::Input(Input::Received { conn, bytes }))
@@ -132,19 +145,77 @@ async fn write(
     reports: mpsc::Sender<Report>,
 ) {
     while let Some(bytes) = queue.recv().await {
-        let reason = match timeout(WRITE_DEADLINE, stream.write_all(&bytes)).await {
+        let report = match timeout(WRITE_DEADLINE, stream.write_all(&bytes)).await {
             Ok(Ok(())) => {
                 waiting.fetch_sub(bytes.len() + MESSAGE_COST, Relaxed);
                 continue;
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("the peer did not read for {WRITE_DEADLINE:?}"),
+            Ok(Err(error)) => {
+                let reason = error.to_string();
+                Report::Input(Input::Closed { conn, reason })
+            }
+            Err(_) => {
+                let reason = format!("the peer did not read for {WRITE_DEADLINE:?}");
+                Report::Stuck(conn, reason)
+            }
         };
-        let _ = reports
-            .send(Report::Input(Input::Closed { conn, reason }))
-            .await;
+        let _ = reports.send(report).await;
         return;
     }
     // Everything was sent: hang up.
     let _ = timeout(WRITE_DEADLINE, stream.shutdown()).await;
+}
+
+/// How fast a peer may be heard.
+#[derive(Debug)]
+struct Pace {
+    allowance: f64,
+    at: Option<Instant>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            allowance: ALLOWANCE,
+            at: None,
+        }
+    }
+}
+
+impl Pace {
+    /// Takes note of what was read; says how long to wait before it is handed on.
+    fn take(&mut self, len: usize, now: Instant) -> Duration {
+        let since = self.at.map_or(Duration::ZERO, |at| now - at);
+        self.at = Some(now);
+        let gained = self.allowance + since.as_secs_f64() * RATE;
+        self.allowance = gained.min(ALLOWANCE) - len as f64;
+        Duration::from_secs_f64((-self.allowance).max(0.0) / RATE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_slowed_down_and_a_burst_is_not() {
+        let mut pace = Pace::default();
+        let start = Instant::now();
+        for _ in 0..400 {
+            assert_eq!(pace.take(READ_LEN, start), Duration::ZERO);
+        }
+        let mut now = start;
+        let mut read = 0;
+        while now < start + Duration::from_secs(20) {
+            now += pace.take(READ_LEN, now) + Duration::from_micros(1);
+            read += READ_LEN;
+        }
+        let rate = read as f64 / 20.0;
+        assert!((1.5e6..2.5e6).contains(&rate), "{rate} bytes per second");
+        // After a rest it may speak again.
+        assert_eq!(
+            pace.take(READ_LEN, now + Duration::from_secs(5)),
+            Duration::ZERO
+        );
+    }
 }

@@ -24,6 +24,8 @@ fn hello(number: u8) -> Hello {
         vni: Vni::DEFAULT,
         mtu: 1450,
         version: "test".into(),
+        sleeve_port: 0,
+        seen: None,
     }
 }
 
@@ -243,13 +245,17 @@ async fn i5_a_peer_that_does_not_read_is_cut_off_and_nobody_else_notices() {
     }
     let view = a.handle.view().await.unwrap();
     assert_eq!(view.cut_off, 1);
+    assert!(
+        view.cargo_dropped > 0,
+        "what is carried for others waits for nobody"
+    );
     let peer = view
         .peers
         .iter()
         .find(|peer| peer.name.as_str() == "n9")
         .unwrap();
     assert!(
-        peer.reason.as_ref().unwrap().contains("does not read"),
+        peer.reason.as_ref().unwrap().contains("did not read"),
         "{:?}",
         peer.reason
     );

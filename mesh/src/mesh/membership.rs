@@ -1,0 +1,409 @@
+//! The entries of all nodes, and how they get about.
+//!
+//! News are sent on to all neighbours but the one they came from, those of a short time in one
+//! message; a neighbour that sends them itself meanwhile is not sent them. What is lost on the way is
+//! found by comparing the table with a neighbour's: one number if they are equal, and in two steps
+//! just what differs if they are not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wire::PeerId;
+
+use super::{ConditionKind, Mesh, Timer};
+use crate::connection::ConnId;
+use crate::entry::{Entry, MAX_NEIGHBOURS, Sealed, Stamp};
+use crate::message::{MAX_IDS, Message, Told};
+use crate::peer::Why;
+use crate::roster::{Applied, BUCKETS, bucket};
+
+/// Entries in one message, in bytes; the last may be longer.
+const PART: usize = 64 << 10;
+/// Bytes sent at a time on one connection, a part of what may wait there; the rest follows.
+const BURST: usize = 512 << 10;
+/// Other lives of this node that are heard of after a restart at most; more are another node.
+const LIVES: u32 = 3;
+
+impl Mesh {
+    /// A neighbour tells of nodes.
+    pub(super) fn learn(&mut self, conn: ConnId, told: Vec<Told>, now: Duration) {
+        for Told { idle, bytes } in told {
+            let Some(stamp) = Stamp::peek(&bytes) else {
+                self.counters.malformed_entries += 1;
+                continue;
+            };
+            if stamp.id == self.me() {
+                self.heard_of_myself(conn, stamp, now);
+                continue;
+            }
+            if let Some(connection) = self.connections.get_mut(&conn) {
+                connection.outbox.remove(&stamp.id);
+            }
+            match self.roster.judge(stamp) {
+                Applied::Same => {
+                    self.counters.entries_known += 1;
+                    self.introduced(conn, stamp.id, now);
+                }
+                Applied::Stale => {
+                    // The sender is behind.
+                    self.counters.entries_known += 1;
+                    self.send_entry(conn, stamp.id, now);
+                }
+                Applied::New => {
+                    let read = match &self.config.shelf {
+                        Some(shelf) => shelf.read(stamp, &bytes),
+                        None => Sealed::read(&bytes),
+                    };
+                    match read {
+                        Ok(entry) => {
+                            let idle = Duration::from_secs(idle.into());
+                            self.take(conn, entry, idle, now);
+                            self.introduced(conn, stamp.id, now);
+                        }
+                        Err(_) => self.counters.malformed_entries += 1,
+                    }
+                }
+            }
+        }
+    }
+
+    /// News of a peer.
+    fn take(&mut self, conn: ConnId, entry: Arc<Sealed>, idle: Duration, now: Duration) {
+        let id = entry.id;
+        let known = self.roster.get(id);
+        let before = known.map(|peer| Arc::clone(&peer.entry));
+        match &before {
+            Some(before) if before.public_key != entry.public_key => {
+                // An identity is made of its key. Nobody but a liar says this.
+                self.counters.entries_refused += 1;
+                return;
+            }
+            Some(_) => {}
+            // Nothing is to be known of one that is gone.
+            None if entry.left || idle >= self.config.timing.forget => return,
+            None => {
+                if !self.make_room(now) {
+                    self.counters.peers_full += 1;
+                    return;
+                }
+            }
+        }
+        self.counters.entries_taken += 1;
+        self.roster.apply(entry, idle, now);
+        self.spread(id, Some(conn), now);
+        self.entry_changed(id, before.as_deref().map(|before| &**before), now);
+    }
+
+    /// Another life of this node is heard of: an earlier one, mostly. Its entry must not count for
+    /// more than this one's.
+    fn heard_of_myself(&mut self, conn: ConnId, stamp: Stamp, now: Duration) {
+        let own = self.roster.own().stamp();
+        if stamp == own {
+            return;
+        }
+        if stamp.version < own.version {
+            return self.send_entry(conn, stamp.id, now);
+        }
+        self.own.refuted = self.own.refuted.saturating_add(1);
+        if self.own.refuted > LIVES {
+            let id = self.me();
+            let text = format!(
+                "another node runs with the identity {id} of this one: one state directory is a copy of the other; delete the copy and restart that node"
+            );
+            self.raise(ConditionKind::DuplicateIdentity, id.to_string(), text, now);
+        }
+        // If it lives, both would outbid each other for ever: slower and slower.
+        let patience = self.config.timing.publish * 2u32.saturating_pow(self.own.refuted.min(9));
+        let wait = if self.own.refuted <= LIVES {
+            Duration::ZERO
+        } else {
+            patience.min(self.config.timing.retry_max)
+        };
+        let mut entry = Entry::clone(self.roster.own());
+        entry.version = stamp.version.saturating_add(1);
+        self.roster.set_own(Sealed::new(entry));
+        self.timers.set(Timer::Publish, now + wait);
+    }
+
+    /// Something that the own entry says has changed.
+    pub(super) fn own_changed(&mut self, now: Duration) {
+        let timing = &self.config.timing;
+        let soon = now + self.scaled(timing.flush);
+        let at = soon.max(self.own.published + self.scaled(timing.publish));
+        self.timers.bring_forward(Timer::Publish, at);
+    }
+
+    /// Tells all what the own entry says now.
+    pub(super) fn publish(&mut self, now: Duration) {
+        let mut entry = Entry::clone(self.roster.own());
+        entry.left = self.left;
+        entry.addresses = self.sightings.list();
+        entry.neighbours = self.control.keys().copied().take(MAX_NEIGHBOURS).collect();
+        entry.reach = self.own.reach.clone();
+        entry.sleeve_seen = self.own.sleeve_seen;
+        entry.groups = self.own.groups.clone();
+        if entry != ***self.roster.own() {
+            entry.version = entry.version.saturating_add(1);
+            self.roster.set_own(Sealed::new(entry));
+            self.counters.published += 1;
+        }
+        self.own.published = now;
+        self.spread(self.me(), None, now);
+    }
+
+    /// Sends an entry on to all neighbours but one.
+    pub(super) fn spread(&mut self, id: PeerId, except: Option<ConnId>, now: Duration) {
+        let to: Vec<ConnId> = self
+            .control
+            .iter()
+            .filter(|(peer, conn)| **peer != id && Some(**conn) != except)
+            .map(|(_, conn)| *conn)
+            .collect();
+        for conn in to {
+            self.send_entry(conn, id, now);
+        }
+    }
+
+    /// Sends an entry on one connection within a moment.
+    fn send_entry(&mut self, conn: ConnId, id: PeerId, now: Duration) {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.outbox.insert(id);
+            let span = self.scaled(self.config.timing.flush);
+            let wait = span / 2 + self.rng.up_to(span / 2);
+            self.timers.bring_forward(Timer::Flush, now + wait);
+        }
+    }
+
+    /// Sends on what has changed.
+    pub(super) fn flush(&mut self, now: Duration) {
+        let full = |conn: &&ConnId| {
+            self.connections
+                .get(*conn)
+                .is_some_and(|connection| !connection.outbox.is_empty())
+        };
+        let conns: Vec<ConnId> = self.control.values().filter(full).copied().collect();
+        let mut rest = false;
+        for conn in conns {
+            let Some(connection) = self.connections.get_mut(&conn) else {
+                continue;
+            };
+            let mut outbox = std::mem::take(&mut connection.outbox);
+            let mut sent = 0;
+            let mut part = Vec::new();
+            let mut parts = Vec::new();
+            let mut size = 0;
+            while sent < BURST {
+                let Some(id) = outbox.pop_first() else {
+                    break;
+                };
+                let Some(told) = self.told(id, now) else {
+                    continue;
+                };
+                size += told.bytes.len();
+                sent += told.bytes.len();
+                part.push(told);
+                if size >= PART {
+                    parts.push(std::mem::take(&mut part));
+                    size = 0;
+                }
+            }
+            if !part.is_empty() {
+                parts.push(part);
+            }
+            rest |= !outbox.is_empty();
+            if let Some(connection) = self.connections.get_mut(&conn) {
+                connection.outbox = outbox;
+            }
+            for part in parts {
+                self.counters.entries_sent += part.len() as u64;
+                self.send(conn, &Message::Entries(part));
+            }
+        }
+        if rest {
+            let wait = self.config.timing.flush;
+            self.timers.bring_forward(Timer::Flush, now + wait);
+        }
+    }
+
+    /// An entry as it is told on.
+    fn told(&self, id: PeerId, now: Duration) -> Option<Told> {
+        let entry = self.roster.entry(id)?;
+        let idle = self
+            .roster
+            .get(id)
+            .map_or(Duration::ZERO, |peer| peer.idle(now));
+        Some(Told {
+            idle: u32::try_from(idle.as_secs()).unwrap_or(u32::MAX),
+            bytes: entry.bytes().to_vec(),
+        })
+    }
+
+    pub(super) fn schedule_digest(&mut self, now: Duration) {
+        let wait = self.rng.around(self.config.timing.digest);
+        self.timers.set(Timer::Digest, now + wait);
+    }
+
+    /// Compares the table with that of a neighbour chosen at random.
+    pub(super) fn compare(&mut self, now: Duration) {
+        let chosen = self.rng.below(self.control.len() as u64);
+        let chosen = usize::try_from(chosen).unwrap_or(0);
+        if let Some(conn) = self.control.values().nth(chosen).copied() {
+            self.send_digest(conn);
+        }
+        self.schedule_digest(now);
+    }
+
+    pub(super) fn send_digest(&mut self, conn: ConnId) {
+        self.send(conn, &Message::Digest(self.roster.total()));
+    }
+
+    /// A neighbour's table as one number.
+    pub(super) fn digest(&mut self, conn: ConnId, total: u64) {
+        if total != self.roster.total() {
+            self.counters.repairs += 1;
+            let sums = Box::new(*self.roster.buckets());
+            self.send(conn, &Message::Buckets(sums));
+        }
+    }
+
+    /// A neighbour's table as one number for each part.
+    pub(super) fn buckets(&mut self, conn: ConnId, sums: &[u64; BUCKETS]) {
+        let mine = self.roster.buckets();
+        let differ = (0..BUCKETS).filter(|at| mine[*at] != sums[*at]);
+        let mask = differ.fold(0u64, |mask, at| mask | 1 << at);
+        // As many parts in one message as it holds.
+        let mut sorted = self.roster.versions(mask);
+        sorted.sort_unstable_by_key(|(id, _)| bucket(*id));
+        let mut parts = vec![(0u64, Vec::new())];
+        let mut rest = sorted.as_slice();
+        for at in (0..BUCKETS).filter(|at| mask & (1 << at) != 0) {
+            let count = rest.iter().take_while(|(id, _)| bucket(*id) == at).count();
+            let (known, others) = rest.split_at(count);
+            rest = others;
+            if parts
+                .last()
+                .is_some_and(|(_, list)| list.len() + count > MAX_IDS)
+            {
+                parts.push((0, Vec::new()));
+            }
+            if let Some((buckets, list)) = parts.last_mut() {
+                *buckets |= 1 << at;
+                list.extend(known.iter().copied().take(MAX_IDS));
+            }
+        }
+        for (buckets, known) in parts.into_iter().filter(|(buckets, _)| *buckets != 0) {
+            self.send(conn, &Message::Versions { buckets, known });
+        }
+    }
+
+    /// What a neighbour has in some parts of its table.
+    pub(super) fn versions(
+        &mut self,
+        conn: ConnId,
+        buckets: u64,
+        mut known: Vec<(PeerId, u64)>,
+        now: Duration,
+    ) {
+        known.sort_unstable();
+        let theirs = |id: PeerId| {
+            let at = known.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+            known.get(at).map(|(_, version)| *version)
+        };
+        // One that is gone is not told to those who do not know it.
+        let gone = |id: PeerId| self.roster.get(id).is_some_and(|peer| peer.gone.is_some());
+        let mine = self.roster.versions(buckets);
+        let older: Vec<PeerId> = mine
+            .iter()
+            .filter(|(id, version)| match theirs(*id) {
+                Some(theirs) => theirs < *version,
+                None => !gone(*id),
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        let newer = |(id, version): &&(PeerId, u64)| {
+            let mine = self.roster.entry(*id).map(|entry| entry.version);
+            mine.is_none_or(|mine| mine < *version)
+        };
+        let newer: Vec<PeerId> = known.iter().filter(newer).map(|(id, _)| *id).collect();
+        for id in older {
+            self.send_entry(conn, id, now);
+        }
+        if !newer.is_empty() {
+            self.send(conn, &Message::Ask(newer));
+        }
+    }
+
+    /// A neighbour wants these entries.
+    pub(super) fn asked(&mut self, conn: ConnId, ids: Vec<PeerId>, now: Duration) {
+        for id in ids {
+            if self.roster.entry(id).is_some() {
+                self.send_entry(conn, id, now);
+            }
+        }
+    }
+
+    /// Begins with a new neighbour: each says what it is, and one of them how it sees the others.
+    pub(super) fn begin_exchange(&mut self, conn: ConnId, i_choose: bool, now: Duration) {
+        if let Some(told) = self.told(self.me(), now) {
+            self.send(conn, &Message::Entries(vec![told]));
+        }
+        if i_choose {
+            self.send_digest(conn);
+        }
+    }
+
+    /// Makes room for one more peer, at the cost of the one that has been out of reach longest.
+    pub(super) fn make_room(&mut self, now: Duration) -> bool {
+        if self.roster.len() < self.config.limits.peers {
+            return true;
+        }
+        let idle = self.roster.iter().filter(|(id, peer)| {
+            !peer.is_reachable() && !peer.is_up() && !self.control.contains_key(id)
+        });
+        let Some(id) = idle
+            .max_by_key(|(_, peer)| (peer.gone.is_some(), peer.idle(now)))
+            .map(|(id, _)| id)
+        else {
+            return false;
+        };
+        self.counters.peers_evicted += 1;
+        self.roster.bury(id, Why::Forgotten, now);
+        self.farewell(id, now);
+        self.roster.remove(id);
+        true
+    }
+
+    /// Forgets peers that have been out of reach or gone for too long.
+    pub(super) fn sweep_roster(&mut self, now: Duration) {
+        let timing = &self.config.timing;
+        let (forget, departed, settle) = (timing.forget, timing.departed, timing.settle);
+        let (mut buried, mut removed, mut rivals) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, peer) in self.roster.iter() {
+            match peer.gone {
+                Some(gone) if now >= gone.at + departed => removed.push(id),
+                Some(_) => {}
+                None if peer.is_reachable() && peer.rival => {
+                    rivals.push(peer.entry.name.clone());
+                }
+                None if peer.is_reachable() => {}
+                None if peer.is_up() => {}
+                None if peer.idle(now) >= forget => buried.push((id, Why::Forgotten)),
+                None if peer.idle(now) >= settle && self.holder(&peer.entry.name, id).is_some() => {
+                    buried.push((id, Why::Superseded));
+                }
+                None => {}
+            }
+        }
+        for (id, why) in buried {
+            self.roster.bury(id, why, now);
+            self.farewell(id, now);
+        }
+        for id in removed {
+            self.roster.remove(id);
+        }
+        // Named to the operator for as long as it is so.
+        for name in rivals {
+            self.settle_name(&name, now);
+        }
+    }
+}

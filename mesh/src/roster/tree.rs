@@ -1,0 +1,226 @@
+//! Which peers can be reached over control connections, and over which of them.
+//!
+//! Two nodes are joined if each lists the other; this node is joined to those that it has a
+//! connection with, whatever they list. A tree that begins at this node spans all that can be
+//! reached: each has a parent, one step nearer. A change mends the tree where it is broken and
+//! touches nothing else, so that it costs the same in a large network as in a small one.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use wire::PeerId;
+
+use super::Roster;
+
+/// Which peers were touched by a change, and whether they could be reached before it.
+type Touched = BTreeMap<PeerId, bool>;
+
+impl Roster {
+    /// A connection with this peer is in use.
+    pub(crate) fn connect(&mut self, id: PeerId, now: Duration) {
+        let mut touched = Touched::new();
+        if self.direct.insert(id) {
+            self.join(self.own.id, id, &mut touched);
+        }
+        self.conclude(touched, now);
+    }
+
+    /// There is none with it any more.
+    pub(crate) fn disconnect(&mut self, id: PeerId, now: Duration) {
+        let mut touched = Touched::new();
+        if self.direct.remove(&id) && self.parent(id) == Some(self.own.id) {
+            self.set_parent(id, None, &mut touched);
+            self.mend(VecDeque::from([id]), &mut touched);
+        }
+        self.conclude(touched, now);
+    }
+
+    /// The peer that messages for this one are handed to.
+    pub(crate) fn next_hop(&self, id: PeerId) -> Option<PeerId> {
+        self.path(id).last()
+    }
+
+    /// Connections on the way to this peer; None if there is no way.
+    pub(crate) fn hops(&self, id: PeerId) -> Option<usize> {
+        if id == self.own.id {
+            return Some(0);
+        }
+        let path = self.path(id);
+        // A broken path has an end that is not joined to this node.
+        let (count, last) = path.fold((0, None), |(count, _), step| (count + 1, Some(step)));
+        (self.parent(last?)? == self.own.id).then_some(count)
+    }
+
+    /// Whether this peer could be reached without the connection that there is with it.
+    pub(crate) fn is_spare(&self, id: PeerId) -> bool {
+        let mut seen = BTreeSet::from([id, self.own.id]);
+        let mut queue = VecDeque::from([id]);
+        while let Some(at) = queue.pop_front() {
+            for next in self.joined(at) {
+                if !seen.insert(next) {
+                    continue;
+                }
+                if self.hops(next).is_some() && self.next_hop(next) != Some(id) {
+                    return true;
+                }
+                queue.push_back(next);
+            }
+        }
+        false
+    }
+
+    /// A peer's entry has changed, or the peer is gone: `before` are the neighbours that it listed.
+    pub(super) fn edges_changed(&mut self, id: PeerId, before: &[PeerId], now: Duration) {
+        let mut touched = Touched::new();
+        let (me, parent) = (self.own.id, self.parent(id));
+        let mut cut = VecDeque::new();
+        for other in before {
+            if self.are_joined(id, *other) {
+                continue;
+            }
+            if self.parent(*other) == Some(id) {
+                self.set_parent(*other, None, &mut touched);
+                cut.push_back(*other);
+            }
+        }
+        if parent.is_some_and(|parent| !self.are_joined(parent, id)) {
+            self.set_parent(id, None, &mut touched);
+            cut.push_back(id);
+        }
+        self.mend(cut, &mut touched);
+        let joined: Vec<PeerId> = self.joined(id).collect();
+        for other in joined {
+            if other == me || before.binary_search(&other).is_err() {
+                self.join(other, id, &mut touched);
+            }
+        }
+        self.conclude(touched, now);
+    }
+
+    /// Two nodes are joined that were not.
+    fn join(&mut self, a: PeerId, b: PeerId, touched: &mut Touched) {
+        if !self.are_joined(a, b) {
+            return;
+        }
+        match (self.hops(a), self.hops(b)) {
+            (Some(near), Some(far)) if near + 1 < far => self.set_parent(b, Some(a), touched),
+            (Some(far), Some(near)) if near + 1 < far => self.set_parent(a, Some(b), touched),
+            (Some(_), None) => self.attach(b, a, touched),
+            (None, Some(_)) => self.attach(a, b, touched),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+
+    /// Finds other parents for those that have lost theirs, and for those behind them.
+    fn mend(&mut self, mut cut: VecDeque<PeerId>, touched: &mut Touched) {
+        while let Some(id) = cut.pop_front() {
+            if self.parent(id).is_some() {
+                continue;
+            }
+            let near = self
+                .joined(id)
+                .filter_map(|other| Some((self.hops(other)?, other)))
+                .min();
+            if let Some((_, parent)) = near {
+                self.attach(id, parent, touched);
+                continue;
+            }
+            let behind: Vec<PeerId> = self
+                .joined(id)
+                .filter(|other| self.parent(*other) == Some(id))
+                .collect();
+            for other in behind {
+                self.set_parent(other, None, touched);
+                cut.push_back(other);
+            }
+        }
+    }
+
+    /// Gives a peer a parent, and itself as the parent of those around it that have none.
+    fn attach(&mut self, id: PeerId, parent: PeerId, touched: &mut Touched) {
+        self.set_parent(id, Some(parent), touched);
+        let mut queue = VecDeque::from([id]);
+        while let Some(at) = queue.pop_front() {
+            let waiting: Vec<PeerId> = self
+                .joined(at)
+                .filter(|other| *other != self.own.id && self.parent(*other).is_none())
+                .collect();
+            for other in waiting {
+                self.set_parent(other, Some(at), touched);
+                queue.push_back(other);
+            }
+        }
+    }
+
+    /// Notes which peers have become reachable and which were lost.
+    fn conclude(&mut self, touched: Touched, now: Duration) {
+        for (id, before) in touched {
+            let Some(peer) = self.peers.get_mut(&id) else {
+                continue;
+            };
+            let after = peer.parent.is_some();
+            match (before, after) {
+                (false, true) => {
+                    self.reachable += 1;
+                    peer.found();
+                }
+                (true, false) => {
+                    self.reachable -= 1;
+                    peer.lose(now);
+                }
+                (true, true) | (false, false) => continue,
+            }
+            self.changes.push((id, after));
+        }
+    }
+
+    fn parent(&self, id: PeerId) -> Option<PeerId> {
+        self.peers.get(&id)?.parent
+    }
+
+    fn set_parent(&mut self, id: PeerId, parent: Option<PeerId>, touched: &mut Touched) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            touched.entry(id).or_insert(peer.parent.is_some());
+            peer.parent = parent;
+        }
+    }
+
+    /// A peer and those before it on the way from this node, this node not among them.
+    fn path(&self, id: PeerId) -> impl Iterator<Item = PeerId> {
+        let me = self.own.id;
+        let first = self.parent(id).map(|_| id);
+        std::iter::successors(first, move |at| {
+            self.parent(*at).filter(|parent| *parent != me)
+        })
+    }
+
+    /// Those that a node is joined to.
+    fn joined(&self, id: PeerId) -> impl Iterator<Item = PeerId> {
+        let me = self.own.id;
+        let (listed, direct) = if id == me {
+            (None, Some(&self.direct))
+        } else {
+            (self.peers.get(&id), None)
+        };
+        let listed = listed.into_iter().flat_map(|peer| &peer.entry.neighbours);
+        let listed = listed.copied().filter(move |other| *other != me);
+        let mine = (id != me).then_some(me);
+        listed
+            .chain(direct.into_iter().flatten().copied())
+            .chain(mine)
+            .filter(move |other| self.are_joined(id, *other))
+    }
+
+    fn are_joined(&self, a: PeerId, b: PeerId) -> bool {
+        let living = |id| self.peers.get(&id).filter(|peer| peer.gone.is_none());
+        let me = self.own.id;
+        if a == me || b == me {
+            let other = if a == me { b } else { a };
+            return a != b && self.direct.contains(&other) && living(other).is_some();
+        }
+        match (living(a), living(b)) {
+            (Some(one), Some(two)) => one.entry.lists(b) && two.entry.lists(a),
+            _ => false,
+        }
+    }
+}
