@@ -120,6 +120,12 @@ pub struct PeerStatus {
     /// Smoothed round-trip time, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_us: Option<u64>,
+    /// Probes of the last ones that were lost, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_percent: Option<u8>,
+    /// Every way to the peer that is known, the one in use among them; none for a VTEP.
+    #[serde(default)]
+    pub ways: Vec<WayStatus>,
     /// Frames sent.
     pub tx_frames: u64,
     /// Frames received.
@@ -150,6 +156,57 @@ pub enum PeerState {
     Down,
     /// Frames are sent.
     Up,
+    /// Frames are sent, and too many are lost, or only small ones get through.
+    Degraded,
+}
+
+impl PeerState {
+    /// All states, in the order in which they are counted.
+    pub const ALL: [Self; 4] = [Self::Connecting, Self::Down, Self::Up, Self::Degraded];
+
+    /// As status and metrics show it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Down => "down",
+            Self::Up => "up",
+            Self::Degraded => "degraded",
+        }
+    }
+
+    /// Whether frames are sent.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Up | Self::Degraded)
+    }
+}
+
+/// One way to a peer: an encapsulation, directly or through a relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WayStatus {
+    /// How frames travel.
+    pub encapsulation: Encapsulation,
+    /// The relay; none: directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
+    /// Where datagrams go, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+    /// What probes say of it.
+    pub state: PeerState,
+    /// Why it is not up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How long it has been in this state, in seconds.
+    pub since_secs: u64,
+    /// Largest inner IP packet that gets through, in bytes; none: not found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    /// Smoothed round-trip time, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_us: Option<u64>,
+    /// Probes of the last ones that were lost, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_percent: Option<u8>,
 }
 
 /// How frames travel over a link.

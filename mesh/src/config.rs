@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::hello::Hello;
+use crate::link::LinkConfig;
 use crate::shelf::Shelf;
 use crate::target::Target;
 
@@ -27,6 +28,9 @@ pub struct Config {
     pub discovery: bool,
     /// Seed of the jitter.
     pub seed: u64,
+    /// What judges the links by probes. None, where there is no data path: a link is up as long as the
+    /// control path is.
+    pub links: Option<LinkConfig>,
     /// Where several meshes of one process keep entries together.
     pub shelf: Option<Arc<Shelf>>,
     /// Sizes of the tables.
@@ -45,6 +49,7 @@ impl Config {
             remembered: Vec::new(),
             discovery: true,
             seed,
+            links: None,
             shelf: None,
             limits: Limits::default(),
             timing: Timing::default(),

@@ -9,6 +9,7 @@
 mod connections;
 mod dialling;
 mod handshake;
+mod judged;
 mod leaving;
 mod membership;
 mod neighbours;
@@ -31,7 +32,7 @@ use crate::counters::Counters;
 use crate::dial::{Candidate, DialError, Dialling, TargetEntry, TargetState, TargetView};
 use crate::entry::{Entry, Sealed};
 use crate::groups::Groups;
-use crate::link::LinkChange;
+use crate::link::{LinkChange, LinkInput, Links, ProbeToSend};
 use crate::myself::Myself;
 use crate::peer::PeerView;
 use crate::rng::SplitMix64;
@@ -102,6 +103,8 @@ pub enum Input {
     Forget(Target),
     /// The multicast groups that this node's pods listen to.
     Groups(Groups),
+    /// What concerns the links, where probes judge them.
+    Link(LinkInput),
     /// Sends bytes to one peer, or to all that can be reached.
     SendGossip {
         /// To whom; None: all.
@@ -149,6 +152,8 @@ pub enum Output {
     },
     /// A data link changed.
     Link(LinkChange),
+    /// Send a probe in the encapsulation that frames have.
+    Probe(ProbeToSend),
     /// Messages get to this peer from now on, straight or through others. What was sent before may
     /// be lost. Of two nodes with one name only the first is told of.
     Reachable {
@@ -248,6 +253,8 @@ pub struct Mesh {
     sightings: Sightings,
     own: Own,
     seen: Seen,
+    /// None: a link is up as long as the control path is.
+    links: Option<Box<Links>>,
     conditions: Conditions,
     counters: Counters,
     outputs: VecDeque<Output>,
@@ -279,7 +286,7 @@ struct Own {
 
 impl Mesh {
     /// A mesh that begins to dial its targets at `now`.
-    pub fn new(config: Config, now: Duration) -> Self {
+    pub fn new(mut config: Config, now: Duration) -> Self {
         let own = Sealed::new(first_entry(&config));
         let mut mesh = Self {
             rng: SplitMix64::new(config.seed),
@@ -308,6 +315,7 @@ impl Mesh {
                 doubted: None,
             },
             seen: Seen::default(),
+            links: config.links.take().map(|links| Box::new(Links::new(links))),
             conditions: Conditions::new(config.limits.conditions, config.timing.condition),
             counters: Counters::default(),
             outputs: VecDeque::new(),
@@ -356,6 +364,7 @@ impl Mesh {
                 self.own.groups = groups;
                 self.own_changed(now);
             }
+            Input::Link(input) => self.link_input(input, now),
             Input::SendGossip {
                 to,
                 channel,
@@ -379,6 +388,7 @@ impl Mesh {
             }
             self.follow(now);
         }
+        self.links_due(now);
         while let Some(over) = self.conditions.take_over(now) {
             self.outputs
                 .push_back(Output::Condition(ConditionChange::Over(over)));
@@ -392,7 +402,8 @@ impl Mesh {
 
     /// When [`Input::Timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        [self.timers.next(), self.conditions.next()]
+        let links = self.links.as_ref().and_then(|links| links.poll_timeout());
+        [self.timers.next(), self.conditions.next(), links]
             .into_iter()
             .flatten()
             .min()

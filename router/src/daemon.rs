@@ -6,6 +6,7 @@
 
 mod signals;
 mod tasks;
+mod traffic;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use mesh::link::LinkConfig;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
@@ -204,7 +206,7 @@ async fn begin(
     host.raise_bridge(mtu, gateway.into_iter().collect())?;
 
     let listen = listen_address(settings);
-    let (probes, _arriving) = mpsc::channel(PROBE_QUEUE);
+    let (probes, arriving) = mpsc::channel(PROBE_QUEUE);
     let config = DatapathConfig {
         tap: settings.tap.clone(),
         queues: queues(settings),
@@ -221,7 +223,12 @@ async fn begin(
     let control = SocketAddr::new(listen, settings.control_port);
     let joined = async {
         host.join_tap()?;
-        let mesh = mesh_driver::start(mesh_config(settings, identity, mtu)?, control, events)?;
+        let config = mesh_config(settings, identity, &underlay, mtu)?;
+        let probed = mesh_driver::Underlay {
+            prober: datapath.prober(),
+            arriving,
+        };
+        let mesh = mesh_driver::start(config, control, events, Some(probed))?;
         anyhow::Ok((mesh, host.bridge_mac()?, host.own_addresses()?))
     };
     let (mesh, bridge_mac, own) = match joined.await {
@@ -408,7 +415,12 @@ fn start_ipam(settings: &Settings) -> anyhow::Result<IpamHandle> {
     })
 }
 
-fn mesh_config(settings: &Settings, identity: &Identity, mtu: u16) -> anyhow::Result<mesh::Config> {
+fn mesh_config(
+    settings: &Settings,
+    identity: &Identity,
+    underlay: &Underlay,
+    mtu: u16,
+) -> anyhow::Result<mesh::Config> {
     let me = mesh::Hello {
         id: identity.id,
         name: settings.name.clone(),
@@ -422,7 +434,15 @@ fn mesh_config(settings: &Settings, identity: &Identity, mtu: u16) -> anyhow::Re
         sleeve_port: settings.sleeve_port,
         seen: None,
     };
+    let links = LinkConfig {
+        sleeve_port: settings.sleeve_port,
+        addresses: underlay.addresses.clone(),
+        underlay_mtu: underlay.mtu,
+        mtu,
+        ..LinkConfig::new(me.id, me.run, random()?)
+    };
     let mut config = mesh::Config::new(me, random()?);
+    config.links = Some(links);
     // A clock before 1970 counts as 1970; then the other nodes tell.
     let clock = SystemTime::now().duration_since(UNIX_EPOCH);
     config.born = u64::try_from(clock.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);

@@ -14,7 +14,7 @@ use control::{
     Detached, GcRequest, NodeStatus, OverlayStatus, ReleasedAttachment, RemoveRequest, Removed,
     Status, pending,
 };
-use fastpath::OwnAddress;
+use fastpath::{LinkTotals, OwnAddress};
 use ipam::AllocationKey;
 use ipnet::IpNet;
 use tokio::sync::watch;
@@ -26,7 +26,7 @@ use crate::host::{Host, Underlay};
 use crate::http::ControlService;
 use crate::http::health::{Health, Loops, PATIENCE};
 use crate::http::metrics::Observed;
-use crate::io::datapath::Datapath;
+use crate::io::datapath::{Datapath, LinkTarget};
 use crate::io::ipam_service::IpamHandle;
 use crate::io::mesh_driver::MeshHandle;
 use crate::settings::Settings;
@@ -188,6 +188,11 @@ impl Node {
         {
             tracing::info!(condition = name, subject, "is over");
         }
+    }
+
+    /// What crossed each link so far, while the data path runs.
+    pub fn link_totals(&self) -> Option<Vec<(LinkTarget, LinkTotals)>> {
+        lock(&self.datapath).as_ref().map(Datapath::links)
     }
 
     /// Forgets MACs that have been silent for too long.
@@ -485,6 +490,7 @@ impl ControlService for Node {
             overlay,
             peers: &mesh.peers,
             targets: &mesh.targets,
+            judged: &mesh.links,
             switch: &lock(&self.switch),
             links: &links,
             macs: &macs,

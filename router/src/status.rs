@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use control::{
     Condition, Encapsulation, IpamStatus, MacStatus, NodeStatus, OverlayStatus, PeerKind,
-    PeerState, PeerStatus, Status,
+    PeerState, PeerStatus, Status, WayStatus,
 };
 use fastpath::LinkTotals;
+use mesh::link::{LinkState, LinkView, WayView};
 use mesh::{PeerView, TargetState, TargetView};
 use wire::PeerId;
 
@@ -23,6 +24,8 @@ pub struct Parts<'a> {
     pub overlay: OverlayStatus,
     /// The mesh's peers.
     pub peers: &'a [PeerView],
+    /// What probes say of the links.
+    pub judged: &'a [LinkView],
     /// What becomes of the addresses that the operator named.
     pub targets: &'a [TargetView],
     /// The composition of links.
@@ -52,10 +55,11 @@ pub fn assemble(parts: Parts<'_>) -> Status {
         let name = parts.switch.peer_name(id);
         name.map_or_else(|| id.to_string(), ToString::to_string)
     };
+    let judged: HashMap<_, _> = parts.judged.iter().map(|view| (view.id, view)).collect();
     let mut peers: Vec<_> = parts
         .peers
         .iter()
-        .map(|view| peer(view, &links, relay))
+        .map(|view| peer(view, &links, judged.get(&view.id).copied(), relay))
         .collect();
     peers.extend(parts.targets.iter().filter_map(nobody_yet));
     let vteps = parts.switch.vteps();
@@ -95,28 +99,42 @@ type LinkMap<'a> = HashMap<LinkKey, (&'a LinkTarget, LinkTotals)>;
 
 /// What the mesh says of a peer, with what the data path does (I8): a peer that the mesh takes for
 /// up and that has no link is not up.
-fn peer(view: &PeerView, links: &LinkMap<'_>, relay: impl Fn(PeerId) -> String) -> PeerStatus {
+fn peer(
+    view: &PeerView,
+    links: &LinkMap<'_>,
+    judged: Option<&LinkView>,
+    relay: impl Fn(PeerId) -> String,
+) -> PeerStatus {
     let link = links.get(&LinkKey::Peer(view.id));
-    let (state, reason) = match (view.state, link) {
-        (mesh::PeerState::Up, Some(_)) => (PeerState::Up, view.reason.clone()),
-        (mesh::PeerState::Up, None) => (
-            PeerState::Connecting,
-            Some("the data path has no link to it yet".to_owned()),
+    let (state, reason) = match judged {
+        Some(judged) => (state(judged.state), told(judged)),
+        None => (
+            match view.state {
+                mesh::PeerState::Up => PeerState::Up,
+                mesh::PeerState::Connecting => PeerState::Connecting,
+                mesh::PeerState::Down => PeerState::Down,
+            },
+            view.reason.clone(),
         ),
-        (mesh::PeerState::Connecting, _) => (PeerState::Connecting, view.reason.clone()),
-        (mesh::PeerState::Down, _) => (PeerState::Down, view.reason.clone()),
+    };
+    let (state, reason) = if state.is_open() && link.is_none() {
+        let reason = "the data path has no link to it yet".to_owned();
+        (PeerState::Connecting, Some(reason))
+    } else {
+        (state, reason)
     };
     let totals = link.map(|(_, totals)| *totals).unwrap_or_default();
+    let quality = judged.map(|judged| judged.quality).unwrap_or_default();
     PeerStatus {
         name: view.name.to_string(),
         id: Some(view.id),
         kind: PeerKind::Peer,
         address: link.map(|(target, _)| target.endpoint).or(view.endpoint),
-        via: link.and_then(|(target, _)| target.via).map(relay),
+        via: link.and_then(|(target, _)| target.via).map(&relay),
         control: view.control,
         state,
         reason,
-        since_secs: view.since.as_secs(),
+        since_secs: judged.map_or(view.since, |judged| judged.since).as_secs(),
         encapsulation: link.map_or(Encapsulation::Vxlan, |(target, _)| {
             match target.encapsulation {
                 fastpath::Encapsulation::Vxlan => Encapsulation::Vxlan,
@@ -127,14 +145,57 @@ fn peer(view: &PeerView, links: &LinkMap<'_>, relay: impl Fn(PeerId) -> String) 
             .map(|(target, _)| target.mtu)
             .or(view.mtu)
             .unwrap_or_default(),
-        rtt_us: view
-            .rtt
-            .map(|rtt| rtt.as_micros().try_into().unwrap_or(u64::MAX)),
+        rtt_us: quality.rtt.or(view.rtt).map(micros),
+        loss_percent: quality.loss,
+        ways: judged
+            .iter()
+            .flat_map(|judged| &judged.ways)
+            .map(|view| way(view, &relay))
+            .collect(),
         tx_frames: totals.tx_frames,
         rx_frames: totals.rx_frames,
         tx_bytes: totals.tx_bytes,
         rx_bytes: totals.rx_bytes,
     }
+}
+
+fn way(view: &WayView, relay: impl Fn(PeerId) -> String) -> WayStatus {
+    WayStatus {
+        encapsulation: match view.encapsulation {
+            mesh::Encapsulation::Vxlan => Encapsulation::Vxlan,
+            mesh::Encapsulation::Sleeve => Encapsulation::Sleeve,
+        },
+        via: view.relay.map(relay),
+        address: view.endpoint,
+        state: state(view.state),
+        reason: view.reason.clone(),
+        since_secs: view.since.as_secs(),
+        mtu: view.quality.mtu,
+        rtt_us: view.quality.rtt.map(micros),
+        loss_percent: view.quality.loss,
+    }
+}
+
+/// Why a link is not up, or why it is not the best there could be.
+fn told(judged: &LinkView) -> Option<String> {
+    let path = judged.path.as_ref();
+    judged
+        .reason
+        .clone()
+        .or_else(|| path.and_then(|path| path.reason.clone()))
+}
+
+fn state(of: LinkState) -> PeerState {
+    match of {
+        LinkState::Connecting => PeerState::Connecting,
+        LinkState::Up => PeerState::Up,
+        LinkState::Degraded => PeerState::Degraded,
+        LinkState::Down => PeerState::Down,
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    span.as_micros().try_into().unwrap_or(u64::MAX)
 }
 
 /// An address that the operator named, and at which no peer is known yet.
@@ -157,6 +218,8 @@ fn nobody_yet(view: &TargetView) -> Option<PeerStatus> {
         encapsulation: Encapsulation::Vxlan,
         mtu: 0,
         rtt_us: None,
+        loss_percent: None,
+        ways: Vec::new(),
         tx_frames: 0,
         rx_frames: 0,
         tx_bytes: 0,
@@ -188,6 +251,8 @@ fn foreign(vtep: &Vtep, used: &VtepUse, links: &LinkMap<'_>, now: Duration) -> P
         encapsulation: Encapsulation::Vxlan,
         mtu: link.map(|(target, _)| target.mtu).unwrap_or_default(),
         rtt_us: None,
+        loss_percent: None,
+        ways: Vec::new(),
         tx_frames: totals.tx_frames,
         rx_frames: totals.rx_frames,
         tx_bytes: totals.tx_bytes,
@@ -327,6 +392,7 @@ pub(crate) mod sample {
             overlay,
             peers: &peers,
             targets: &[],
+            judged: &[],
             switch: &switch,
             links: &links,
             macs: &macs,
@@ -418,7 +484,7 @@ mod tests {
             rtt: None,
             version: None,
         };
-        let status = peer(&view, &HashMap::new(), |id| id.to_string());
+        let status = peer(&view, &HashMap::new(), None, |id| id.to_string());
         assert_eq!(status.state, PeerState::Connecting);
         assert!(status.reason.unwrap().contains("no link"));
     }

@@ -586,6 +586,8 @@ impl Cluster {
                     self.post(pipe, side.other(), Arrival::End("end of stream"));
                 }
             }
+            // Links follow the control path here: nothing in the simulation carries datagrams.
+            Output::Probe(_) => {}
             Output::Link(change) => {
                 self.trace
                     .note(self.now, || format!("{number}: {}", describe(&change)));

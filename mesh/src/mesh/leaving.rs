@@ -42,12 +42,13 @@ impl Mesh {
                 let name = name.clone();
                 self.outputs.push_back(Output::Unreachable { id, name });
             }
-            if peer.state == PeerState::Up {
+            if peer.state == PeerState::Up && self.links.is_none() {
                 let name = name.clone();
                 self.outputs
                     .push_back(Output::Link(LinkChange::Left { id, name }));
             }
         }
+        self.leave_links(now);
         self.roster = Roster::new(entry);
         self.nearest = Nearest::new();
         self.control.clear();

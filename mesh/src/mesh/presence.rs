@@ -9,7 +9,7 @@ use wire::{PeerId, PeerName};
 
 use super::{ConditionKind, Mesh, Output, Timer, is_local};
 use crate::entry::Entry;
-use crate::link::{LinkChange, Path};
+use crate::link::{LinkChange, LinkInput, Path};
 use crate::peer::{Peer, PeerState, PeerView, Why};
 
 impl Mesh {
@@ -64,6 +64,7 @@ impl Mesh {
             self.revival.reset();
             self.schedule_revival(now);
             self.retry_targets(id, now);
+            self.link_input(LinkInput::Doubt(id), now);
         }
         self.settle_name(&name, now);
     }
@@ -119,7 +120,9 @@ impl Mesh {
         let (name, why, was) = (peer.entry.name.clone(), peer.gone, peer.state);
         peer.enter(PeerState::Connecting, now);
         peer.endpoint = None;
-        if was == PeerState::Up {
+        if self.judges() {
+            self.forget_link(id, now);
+        } else if was == PeerState::Up {
             let change = if why.is_some_and(|gone| gone.why == Why::Left) {
                 LinkChange::Left { id, name }
             } else {
@@ -157,6 +160,10 @@ impl Mesh {
             self.roster.bury(id, Why::Superseded, now);
             return self.farewell(id, now);
         }
+        if self.judges() {
+            // Its link is as good as its probes say (I5).
+            return;
+        }
         if now < lost + grace {
             return self.timers.set(Timer::Peer(id), lost + grace);
         }
@@ -175,13 +182,18 @@ impl Mesh {
         }
     }
 
-    /// Makes the link what the peer's entry and connection say, if it can be reached.
+    /// Makes the link what the peer's entry and connection say, if it can be reached; or tells those
+    /// who judge it.
     pub(super) fn refresh_link(&mut self, id: PeerId, now: Duration) {
         let endpoint = self.endpoint(id);
+        let judges = self.judges();
         let trusted = |peer: &&mut Peer| peer.is_reachable() && !peer.doubted;
         let Some(peer) = self.roster.get_mut(id).filter(trusted) else {
             return;
         };
+        if judges {
+            return self.tell_links(id, now);
+        }
         let Some(endpoint) = endpoint else { return };
         if peer.state == PeerState::Up && peer.endpoint == Some(endpoint) && !peer.stale {
             return;

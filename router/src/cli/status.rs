@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
-use control::{Client, IpamStatus, OverlayStatus, PeerState, PeerStatus, Status};
+use control::{Client, IpamStatus, OverlayStatus, PeerStatus, Status};
 
 use super::complain;
 
@@ -276,12 +276,7 @@ fn write_peers(out: &mut String, peers: &[PeerStatus]) -> fmt::Result {
         let dash = || "-".to_owned();
         [
             peer.name.clone(),
-            match peer.state {
-                PeerState::Connecting => "connecting",
-                PeerState::Down => "down",
-                PeerState::Up => "up",
-            }
-            .to_owned(),
+            peer.state.as_str().to_owned(),
             span(peer.since_secs),
             peer.address
                 .map_or_else(dash, |address| address.to_string()),

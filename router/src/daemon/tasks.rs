@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::traffic::Traffic;
 use crate::io::ipam_service::CHANNEL;
 use crate::io::mesh_driver::MeshEvent;
 use crate::node::Node;
@@ -128,12 +129,17 @@ async fn keep_house(node: Arc<Node>) -> &'static str {
     let mut turns = interval(TURN);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut turn = 0u32;
+    let mut traffic = Traffic::default();
     loop {
         turns.tick().await;
         ticker.tick();
         turn = turn.wrapping_add(1);
         if node.datapath_is_dead() {
             return "the data path";
+        }
+        if let Some(totals) = node.link_totals() {
+            let (activity, too_big) = traffic.since(totals);
+            node.mesh().traffic(activity, too_big).await;
         }
         if turn.is_multiple_of(EXPIRE_EVERY) {
             node.expire_macs();

@@ -104,6 +104,13 @@ struct PeerLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PathLabels {
+    peer: String,
+    encapsulation: &'static str,
+    via: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {
     state: &'static str,
 }
@@ -178,7 +185,7 @@ fn about_node(registry: &mut Registry, status: &Status) {
 
 fn about_links(registry: &mut Registry, status: &Status) {
     let peers = Family::<StateLabels, Gauge>::default();
-    for state in [PeerState::Connecting, PeerState::Down, PeerState::Up] {
+    for state in PeerState::ALL {
         let count = status
             .peers
             .iter()
@@ -186,7 +193,7 @@ fn about_links(registry: &mut Registry, status: &Status) {
             .count();
         peers
             .get_or_create(&StateLabels {
-                state: state_label(state),
+                state: state.as_str(),
             })
             .set(signed(count as u64));
     }
@@ -196,6 +203,8 @@ fn about_links(registry: &mut Registry, status: &Status) {
     let bytes = Family::<LinkLabels, Counter>::default();
     let rtt = Family::<PeerLabels, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
     let mtu = Family::<PeerLabels, Gauge>::default();
+    let loss = Family::<PeerLabels, Gauge>::default();
+    let path = Family::<PathLabels, Gauge>::default();
     for peer in &status.peers {
         for (direction, frame_count, byte_count) in [
             ("tx", peer.tx_frames, peer.tx_bytes),
@@ -212,6 +221,17 @@ fn about_links(registry: &mut Registry, status: &Status) {
             peer: peer.name.clone(),
         };
         mtu.get_or_create(&labels).set(peer.mtu.into());
+        if let Some(percent) = peer.loss_percent {
+            loss.get_or_create(&labels).set(percent.into());
+        }
+        if peer.state.is_open() {
+            let labels = PathLabels {
+                peer: peer.name.clone(),
+                encapsulation: peer.encapsulation.as_str(),
+                via: peer.via.clone().unwrap_or_default(),
+            };
+            path.get_or_create(&labels).set(1);
+        }
         if let Some(micros) = peer.rtt_us {
             rtt.get_or_create(&labels)
                 .set(Duration::from_micros(micros).as_secs_f64());
@@ -220,6 +240,12 @@ fn about_links(registry: &mut Registry, status: &Status) {
     registry.register("link_frames", "Frames that crossed a link", frames);
     registry.register_with_unit("link", "Bytes of these frames", Unit::Bytes, bytes);
     registry.register_with_unit("link_mtu", "Largest inner packet", Unit::Bytes, mtu);
+    registry.register("link_loss_percent", "Probes lost of the last ones", loss);
+    registry.register(
+        "link_path",
+        "How frames travel to a peer and by which relay, if any; always 1",
+        path,
+    );
     registry.register_with_unit("link_rtt", "Round-trip time to a peer", Unit::Seconds, rtt);
 }
 
@@ -312,14 +338,6 @@ fn about_frames(registry: &mut Registry, status: &Status) {
     registry.register("drops", "Frames and datagrams that went no further", drops);
 }
 
-const fn state_label(state: PeerState) -> &'static str {
-    match state {
-        PeerState::Connecting => "connecting",
-        PeerState::Down => "down",
-        PeerState::Up => "up",
-    }
-}
-
 fn gauge(value: u64) -> Gauge {
     let gauge = Gauge::default();
     gauge.set(signed(value));
@@ -345,6 +363,7 @@ mod tests {
             "weft_peers{state=\"connecting\"} 0",
             "weft_link_frames_total{peer=\"node-2\",direction=\"tx\"} 10",
             "weft_link_bytes_total{peer=\"node-2\",direction=\"rx\"} 900",
+            "weft_link_path{peer=\"node-2\",encapsulation=\"vxlan\",via=\"\"} 1",
             "weft_link_rtt_seconds{peer=\"node-2\"} 0.000312",
             "weft_ipam_addresses{state=\"used\"} 2",
             "weft_ipam_ready 1",

@@ -11,18 +11,22 @@ mod connection;
 mod listener;
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use mesh::link::{Activity, Arrived, LinkInput, LinkView, ProbeToSend, SendError};
 use mesh::{
-    ConditionChange, ConnId, Counters, DialError, Input, LinkChange, MAX_GOSSIP, Mesh, Output,
-    PeerView, Target, TargetView,
+    ConditionChange, ConnId, Counters, DialError, Encapsulation, Input, LinkChange, MAX_GOSSIP,
+    Mesh, Output, PeerView, Target, TargetView,
 };
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use wire::{PeerId, PeerName};
 
+use crate::io::datapath::{ProbeArrival, ProbeSendError, Prober};
+use crate::switch;
 use backlog::Backlog;
 use connection::Outgoing;
 
@@ -71,6 +75,8 @@ pub struct MeshView {
     pub peers: Vec<PeerView>,
     /// All targets.
     pub targets: Vec<TargetView>,
+    /// The links that probes judge.
+    pub links: Vec<LinkView>,
     /// Addresses with which a later run finds the network again.
     pub addresses: Vec<SocketAddr>,
     /// Whether this node has left the network.
@@ -139,7 +145,17 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Addresses of a name that are tried in one dial; the next dial begins with another.
 const MAX_ADDRESSES: usize = 4;
 
-/// Listens on `listen` and starts the mesh, in the calling task's runtime.
+/// How probes get to the underlay and from there.
+#[derive(Debug)]
+pub struct Underlay {
+    /// Sends them.
+    pub prober: Prober,
+    /// Those that arrive.
+    pub arriving: mpsc::Receiver<ProbeArrival>,
+}
+
+/// Listens on `listen` and starts the mesh, in the calling task's runtime. Without an underlay no
+/// probe is sent.
 ///
 /// # Errors
 /// The port cannot be had; the text names it and the remedy.
@@ -147,6 +163,7 @@ pub fn start(
     mut config: mesh::Config,
     listen: SocketAddr,
     events: mpsc::Sender<MeshEvent>,
+    underlay: Option<Underlay>,
 ) -> anyhow::Result<MeshHandle> {
     let listener = listener::bind(listen)?;
     let address = listener.local_addr()?;
@@ -157,7 +174,12 @@ pub fn start(
     let (reports, reported) = mpsc::channel(REPORTS);
     let accepting = tokio::spawn(listener::accept(listener, reports.clone()));
     let started = Instant::now();
+    let (prober, arriving) = match underlay {
+        Some(Underlay { prober, arriving }) => (Some(prober), arriving),
+        None => (None, mpsc::channel(1).1),
+    };
     let driver = Driver {
+        prober,
         mesh: Mesh::new(config, Duration::ZERO),
         started,
         connections: HashMap::new(),
@@ -169,7 +191,7 @@ pub fn start(
         reports,
         backlog: Backlog::default(),
     };
-    tokio::spawn(driver.run(inbox, reported, events));
+    tokio::spawn(driver.run(inbox, reported, arriving, events));
     Ok(MeshHandle { asks, address })
 }
 
@@ -226,6 +248,17 @@ impl MeshHandle {
         Ok(())
     }
 
+    /// Tells what crossed the links, and which were refused a datagram as too long.
+    pub async fn traffic(&self, activity: Vec<Activity>, too_big: Vec<(PeerId, Encapsulation)>) {
+        if !activity.is_empty() {
+            self.tell(Input::Link(LinkInput::Activity(activity))).await;
+        }
+        for (id, encapsulation) in too_big {
+            self.tell(Input::Link(LinkInput::TooBig { id, encapsulation }))
+                .await;
+        }
+    }
+
     /// Tells all peers that this node leaves, and waits until they know or have had their time.
     pub async fn leave(&self) {
         let (answer, asked) = oneshot::channel();
@@ -244,6 +277,7 @@ impl MeshHandle {
 /// The task that owns the mesh.
 struct Driver {
     mesh: Mesh,
+    prober: Option<Prober>,
     started: Instant,
     connections: HashMap<ConnId, Open>,
     /// Holds the port for as long as the mesh runs.
@@ -278,6 +312,7 @@ impl Driver {
         mut self,
         mut asks: mpsc::Receiver<Ask>,
         mut reports: mpsc::Receiver<Report>,
+        mut arriving: mpsc::Receiver<ProbeArrival>,
         events: mpsc::Sender<MeshEvent>,
     ) {
         loop {
@@ -305,6 +340,7 @@ impl Driver {
                     Some(report) => self.take(report),
                     None => return,
                 },
+                Some(probe) = arriving.recv() => self.handle(Input::Link(arrived(probe))),
                 permit = events.reserve(), if !self.backlog.is_empty() => match permit {
                     Ok(permit) => {
                         if let Some(event) = self.backlog.pop() {
@@ -333,6 +369,7 @@ impl Driver {
         MeshView {
             peers: self.mesh.peers(now),
             targets: self.mesh.targets(now),
+            links: self.mesh.links(now),
             addresses: self.mesh.addresses(),
             left: self.mesh.has_left(),
             counters: self.mesh.counters(),
@@ -395,6 +432,7 @@ impl Driver {
                     self.connections.remove(&conn);
                 }
                 Output::Link(change) => self.backlog.push(MeshEvent::Link(change)),
+                Output::Probe(probe) => self.probe(&probe),
                 Output::Reachable { id, name } => {
                     let reachable = true;
                     self.backlog.push(MeshEvent::Reachable {
@@ -430,6 +468,28 @@ impl Driver {
                 Output::Condition(change) => self.backlog.push(MeshEvent::Condition(change)),
             }
         }
+    }
+
+    fn probe(&mut self, probe: &ProbeToSend) {
+        let Some(prober) = &self.prober else {
+            return;
+        };
+        let encapsulation = switch::encapsulation(probe.encapsulation);
+        let sent = prober.send(encapsulation, probe.to, probe.endpoint, &probe.frame);
+        let Err(error) = sent else {
+            return;
+        };
+        let error = match error {
+            ProbeSendError::TooBig { mtu } => SendError::TooBig(mtu),
+            // The buffer is full, as the peer's may be: like a probe that is lost on the way.
+            ProbeSendError::Io(error) if error.kind() == ErrorKind::WouldBlock => return,
+            ProbeSendError::Io(error) => SendError::Other(error.to_string()),
+        };
+        self.handle(Input::Link(LinkInput::SendFailed {
+            id: probe.to,
+            nonce: probe.nonce,
+            error,
+        }));
     }
 
     fn open(&mut self, conn: ConnId, stream: TcpStream) {
@@ -520,6 +580,18 @@ impl Driver {
             tracing::warn!("some peers did not take the farewell in time");
         }
     }
+}
+
+fn arrived(probe: ProbeArrival) -> LinkInput {
+    LinkInput::Probe(Arrived {
+        encapsulation: match probe.encapsulation {
+            fastpath::Encapsulation::Vxlan => Encapsulation::Vxlan,
+            fastpath::Encapsulation::Sleeve => Encapsulation::Sleeve,
+        },
+        from: probe.source,
+        relayed: probe.relayed,
+        frame: probe.frame,
+    })
 }
 
 /// Connects to the first address of a target that answers, each dial beginning with another.

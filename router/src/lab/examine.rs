@@ -354,18 +354,9 @@ fn router_report(status: control::Status) -> RouterReport {
             .into_iter()
             .map(|peer| PeerReport {
                 name: peer.name,
-                state: peer_state(peer.state).to_owned(),
+                state: peer.state.as_str().to_owned(),
             })
             .collect(),
-    }
-}
-
-/// The word that the status uses.
-pub const fn peer_state(state: control::PeerState) -> &'static str {
-    match state {
-        control::PeerState::Up => "up",
-        control::PeerState::Connecting => "connecting",
-        control::PeerState::Down => "down",
     }
 }
 

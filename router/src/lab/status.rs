@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::examine::peer_state;
 use super::table::{Align, Table};
 use super::world::World;
 
@@ -44,7 +43,7 @@ pub(super) fn print(world: &World, json: bool) -> anyhow::Result<ExitCode> {
             let (router, links) = match node.status() {
                 Ok(status) => {
                     let link = |peer: &control::PeerStatus| {
-                        format!("{} {}", peer.name, peer_state(peer.state))
+                        format!("{} {}", peer.name, peer.state.as_str())
                     };
                     (
                         "running".to_owned(),

@@ -31,7 +31,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use control::{Client, PeerState, Status};
+use control::{Client, Status};
 use hostnet::link::{BridgeOptions, VethRequest};
 use hostnet::netlink::Netlink;
 use hostnet::netns::NetNs;
@@ -547,13 +547,13 @@ impl Node {
         let up = status
             .peers
             .iter()
-            .filter(|peer| peer.state == PeerState::Up)
+            .filter(|peer| peer.state.is_open())
             .count();
         if up < peers {
             let reason = status
                 .peers
                 .iter()
-                .find(|peer| peer.state != PeerState::Up)
+                .find(|peer| !peer.state.is_open())
                 .and_then(|peer| Some(format!(" ({}: {})", peer.name, peer.reason.as_ref()?)))
                 .unwrap_or_default();
             return Some(format!("{up} of {} up{reason}", counted(peers, "peer")));

@@ -50,7 +50,7 @@ impl Running {
 
     fn on(listen: SocketAddr, number: u8, targets: &[SocketAddr]) -> Self {
         let (sender, events) = mpsc::channel(64);
-        let handle = start(config(number, targets), listen, sender).unwrap();
+        let handle = start(config(number, targets), listen, sender, None).unwrap();
         Self { handle, events }
     }
 
@@ -217,7 +217,7 @@ async fn i5_a_restarted_router_is_found_again_and_no_link_moves() {
 async fn a_port_in_use_is_named_with_the_remedy() {
     let a = Running::start(1, &[]);
     let (sender, _events) = mpsc::channel(1);
-    let error = start(config(2, &[]), a.address(), sender).unwrap_err();
+    let error = start(config(2, &[]), a.address(), sender, None).unwrap_err();
     let text = format!("{error:#}");
     for part in [&a.address().port().to_string(), "--control-port", "in use"] {
         assert!(text.contains(part), "{part}: {text}");
@@ -292,7 +292,7 @@ async fn i6_what_strangers_send_ends_their_connection_only() {
 #[tokio::test]
 async fn i5_a_router_that_takes_no_events_does_not_stop_the_mesh() {
     let (sender, events) = mpsc::channel(1);
-    let a = start(config(1, &[]), ANY_PORT, sender).unwrap();
+    let a = start(config(1, &[]), ANY_PORT, sender, None).unwrap();
     let mut others = Vec::new();
     for number in 2..8 {
         others.push(Running::start(number, &[a.address()]));
