@@ -9,6 +9,7 @@
 //! - [`netlink`] talks to the kernel about links, addresses, routes and neighbours; [`link`],
 //!   [`addr`], [`route`] and [`neigh`] hold its requests by subject.
 //! - [`plan`] turns "the bridge should look like this" into steps, and applies them.
+//! - [`nft`] has nftables of one's own.
 //! - [`tap`], [`udp`] and [`poll`] are the data path's own; they do not allocate per call.
 //! - [`packet`] sends and receives raw frames, for announcements and captures.
 //! - [`environment`] takes secrets out of sight.
@@ -31,6 +32,7 @@ pub mod link;
 pub mod neigh;
 pub mod netlink;
 pub mod netns;
+pub mod nft;
 pub mod packet;
 pub mod plan;
 pub mod poll;

@@ -225,7 +225,7 @@ impl Netlink {
                 if answer.sequence != self.sequence {
                     continue;
                 }
-                consistent &= answer.flags & NLM_F_DUMP_INTR == 0;
+                consistent &= !answer.is_interrupted();
                 match answer.kind {
                     NLMSG_ERROR | NLMSG_DONE => {
                         let code = answer.code().ok_or_else(|| malformed("error code"))?;
@@ -253,15 +253,17 @@ pub(crate) struct Answer<'a> {
     /// `RTM_*`, or one of the `NLMSG_*` below.
     pub(crate) kind: u16,
     flags: u16,
-    sequence: u32,
-    len: usize,
+    /// Number of the request that it answers.
+    pub(crate) sequence: u32,
+    /// In bytes, without what fills up to the next.
+    pub(crate) len: usize,
     /// What follows the header.
     pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Answer<'a> {
     /// The first message of a buffer (`struct nlmsghdr`, host order).
-    fn first(bytes: &'a [u8]) -> Option<Self> {
+    pub(crate) fn first(bytes: &'a [u8]) -> Option<Self> {
         let len = usize::try_from(u32::from_ne_bytes(field(bytes, 0)?)).ok()?;
         Some(Self {
             kind: u16::from_ne_bytes(field(bytes, 4)?),
@@ -280,8 +282,13 @@ impl<'a> Answer<'a> {
         attributes(self.payload.get(header..).unwrap_or_default())
     }
 
+    /// Whether the list changed while it was told.
+    pub(crate) const fn is_interrupted(&self) -> bool {
+        self.flags & NLM_F_DUMP_INTR != 0
+    }
+
     /// Zero, or a negative error number; a `NLMSG_DONE` may come without.
-    fn code(&self) -> Option<i32> {
+    pub(crate) fn code(&self) -> Option<i32> {
         match field(self.payload, 0) {
             Some(code) => Some(i32::from_ne_bytes(code)),
             None => (self.kind == NLMSG_DONE).then_some(0),
@@ -354,12 +361,13 @@ const ATTRIBUTE_HEADER_LEN: usize = 4;
 const HEADER_LEN: usize = 16;
 const ALIGN: usize = NLMSG_ALIGNTO as usize;
 const NLMSG_NOOP: u16 = 1;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
+pub(crate) const NLMSG_ERROR: u16 = 2;
+pub(crate) const NLMSG_DONE: u16 = 3;
 const NLMSG_OVERRUN: u16 = 4;
 const ATTR_MSG: u16 = 1;
 
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// Calls again when a signal interrupted.
+pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -7,6 +7,7 @@
 
 mod links;
 mod namespaces;
+mod nft;
 mod packets;
 mod plans;
 mod routes;
