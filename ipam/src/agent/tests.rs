@@ -3,6 +3,7 @@
 mod conflict;
 mod consensus;
 mod model;
+mod nightly;
 mod schedules;
 mod space;
 mod takeover;
