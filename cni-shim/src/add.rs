@@ -12,8 +12,9 @@ use ipnet::IpNet;
 use serde_json::Value;
 use wire::Mac;
 
-use crate::config::{Config, Route};
-use crate::env::Parameters;
+use crate::config::{Config, Dns, Route};
+use crate::delegate::{Delegate, Gift};
+use crate::env::{Parameters, Verb};
 use crate::error::{CniError, Code};
 use crate::namespace::{self, Held};
 use crate::result::{Interface, PrevResult, Wired, add_result};
@@ -30,6 +31,7 @@ pub(crate) struct Added {
 pub(crate) fn add(
     parameters: &Parameters,
     config: &Config,
+    delegate: Option<Delegate>,
     router: &Client,
     release: Client,
 ) -> Result<Added, CniError> {
@@ -62,18 +64,36 @@ pub(crate) fn add(
         release,
         attachment: attachment.clone(),
         veth: false,
+        router: false,
+        delegate: None,
         _held: held,
     };
-    let answer = router.attach(&attach_request(parameters, config, netns));
+    let gift = match delegate {
+        Some(delegate) => {
+            let gift = delegate.add();
+            // One that failed may hold something all the same.
+            undo.delegate = Some(delegate);
+            match gift {
+                Ok(gift) => Some(gift),
+                Err(error) => return Err(error.and(&undo.run())),
+            }
+        }
+        None => None,
+    };
+    let mac = config.mac.or(parameters.args.mac);
+    let mac = mac.unwrap_or_else(|| attachment.mac());
+    let request = attach_request(parameters, config, netns, mac, gift.as_ref());
+    let answer = router.attach(&request);
+    undo.router = !matches!(&answer, Err(error) if nothing_was_given(error));
     let given = match answer {
-        Ok(given) => given,
-        Err(error) if nothing_was_given(&error) => return Err(error.into()),
+        Ok(answer) => Given::of(config, answer, gift),
         Err(error) => return Err(CniError::from(error).and(&undo.run())),
     };
     let wired = Wiring {
         parameters,
         config,
         given: &given,
+        mac,
         netns,
         ns: &ns,
     }
@@ -81,16 +101,86 @@ pub(crate) fn add(
     match wired {
         Ok((wired, remark)) => Ok(Added {
             result: add_result(config, prev.as_ref(), &wired),
-            summary: format!("{} on {}{remark}", list(&given.addresses), given.bridge),
+            summary: format!(
+                "{} on {}{remark}",
+                list(&given.addresses),
+                given.attachment.bridge
+            ),
             undo,
         }),
         Err(error) => Err(error.and(&undo.run())),
     }
 }
 
+/// What an interface is configured with, whoever gave it.
+struct Given {
+    /// The router's answer.
+    attachment: Attachment,
+    addresses: Vec<IpNet>,
+    /// One of each family, where there is one.
+    gateways: Vec<IpAddr>,
+    routes: Vec<Route>,
+    /// A default route that nobody asked for gives way to one that is there.
+    routes_wanted: bool,
+    dns: Dns,
+}
+
+impl Given {
+    fn of(config: &Config, attachment: Attachment, gift: Option<Gift>) -> Self {
+        let own = with_gateway(config.gateway, &attachment.gateways);
+        let (addresses, gateways, routes, dns) = match gift {
+            None => (attachment.addresses.clone(), own, None, Dns::default()),
+            Some(gift) => {
+                // The node's own address serves where it can be reached.
+                let is_near = |gw: &IpAddr| gift.addresses.iter().any(|net| net.contains(gw));
+                let mut gateways = gift.gateways;
+                for gw in own.into_iter().filter(is_near) {
+                    if !gateways.iter().any(|has| has.is_ipv4() == gw.is_ipv4()) {
+                        gateways.push(gw);
+                    }
+                }
+                (gift.addresses, gateways, Some(gift.routes), gift.dns)
+            }
+        };
+        let asked_for = config.routes.clone().or(routes);
+        Self {
+            routes_wanted: asked_for.is_some(),
+            routes: match asked_for {
+                Some(routes) => with_next_hops(routes, &gateways),
+                None => default_routes(&gateways),
+            },
+            attachment,
+            addresses,
+            gateways,
+            dns,
+        }
+    }
+}
+
+/// The routes, those without a next hop through the gateway of their family.
+pub(crate) fn with_next_hops(routes: Vec<Route>, gateways: &[IpAddr]) -> Vec<Route> {
+    let gateway_of = |dst: IpNet| {
+        let same = |gw: &&IpAddr| gw.is_ipv4() == dst.addr().is_ipv4();
+        gateways.iter().find(same).copied()
+    };
+    let complete = |route: Route| Route {
+        dst: route.dst.trunc(),
+        gw: route.gw.or_else(|| gateway_of(route.dst)),
+    };
+    routes.into_iter().map(complete).collect()
+}
+
+/// The gateways, with the one that the configuration names instead of the one of its family.
+pub(crate) fn with_gateway(named: Option<IpAddr>, gateways: &[IpAddr]) -> Vec<IpAddr> {
+    let others = gateways
+        .iter()
+        .filter(|gw| named.is_none_or(|named| named.is_ipv4() != gw.is_ipv4()));
+    named.iter().chain(others).copied().collect()
+}
+
 /// Whether the router certainly holds no address for a request that ended like this. Otherwise it
 /// may have given one and failed to say so.
-fn nothing_was_given(error: &ClientError) -> bool {
+pub(crate) fn nothing_was_given(error: &ClientError) -> bool {
     match error {
         ClientError::Api(error) => !matches!(error.code, ErrorCode::Deadline | ErrorCode::Internal),
         ClientError::Connect { .. } => true,
@@ -104,6 +194,10 @@ pub(crate) struct Undo {
     attachment: AttachmentRef,
     /// Whether an interface was made.
     veth: bool,
+    /// Whether the router may have given or noted something.
+    router: bool,
+    /// The plugin that was asked for addresses, if it was another.
+    delegate: Option<Delegate>,
     /// Until all is undone nobody else begins.
     _held: Held,
 }
@@ -121,7 +215,14 @@ impl Undo {
                 return vec![error.to_string()];
             }
         }
-        if let Err(error) = del::release(&self.release, &self.attachment.into()) {
+        if self.router
+            && let Err(error) = del::release(&self.release, &self.attachment.into())
+        {
+            errors.push(error.to_string());
+        }
+        if let Some(delegate) = self.delegate
+            && let Err(error) = delegate.call(Verb::Del)
+        {
             errors.push(error.to_string());
         }
         errors
@@ -132,7 +233,8 @@ impl Undo {
 struct Wiring<'a> {
     parameters: &'a Parameters,
     config: &'a Config,
-    given: &'a Attachment,
+    given: &'a Given,
+    mac: Mac,
     netns: &'a Path,
     ns: &'a NetNs,
 }
@@ -163,7 +265,7 @@ impl Wiring<'_> {
             host_up: true,
             peer_name: ifname,
             peer_ns: Some(self.ns),
-            peer_mac: self.config.mac.or(self.parameters.args.mac),
+            peer_mac: Some(self.mac),
             alias: Some(&self.parameters.attachment.alias()),
         };
         let pair = host
@@ -188,11 +290,11 @@ impl Wiring<'_> {
         }
         pod.set_up(link.index).map_err(in_pod("bring up"))?;
         let mut routes = Vec::new();
-        for route in self.routes() {
-            match pod.add_route(&self.kernel_route(&route, link.index)) {
-                Ok(()) => routes.push(route),
+        for route in &self.given.routes {
+            match pod.add_route(&self.kernel_route(route, link.index)) {
+                Ok(()) => routes.push(route.clone()),
                 // A pod with several networks keeps the default route of the first.
-                Err(error) if error.is_exists() && self.config.routes.is_none() => {}
+                Err(error) if error.is_exists() && !self.given.routes_wanted => {}
                 Err(error) => return Err(in_pod("add a route through")(error)),
             }
         }
@@ -216,13 +318,14 @@ impl Wiring<'_> {
             addresses: self.given.addresses.clone(),
             gateways: self.given.gateways.clone(),
             routes,
+            dns: self.given.dns.clone(),
         };
         Ok((wired, remark))
     }
 
     /// The configuration's MTU, or the overlay's, which is the upper limit.
     fn mtu(&self) -> Result<u16, CniError> {
-        let largest = self.given.mtu;
+        let largest = self.given.attachment.mtu;
         let mtu = self.config.mtu.unwrap_or(largest);
         let has_ipv6 = self
             .given
@@ -245,7 +348,7 @@ impl Wiring<'_> {
 
     /// The router's bridge.
     fn bridge(&self, host: &mut Netlink) -> Result<Link, CniError> {
-        let name = &self.given.bridge;
+        let name = &self.given.attachment.bridge;
         if let Some(wanted) = self.config.bridge.as_ref().filter(|wanted| *wanted != name) {
             return Err(CniError::new(
                 Code::InvalidConfig,
@@ -269,22 +372,6 @@ impl Wiring<'_> {
                 "restart `weft run`, and let it run in the network namespace that kubelet runs in",
             )),
         }
-    }
-
-    /// The configuration's routes, or one default route for each family that has a gateway.
-    fn routes(&self) -> Vec<Route> {
-        let gateway_of = |dst: IpNet| {
-            let same = |gw: &&IpAddr| gw.is_ipv4() == dst.addr().is_ipv4();
-            self.given.gateways.iter().find(same).copied()
-        };
-        if let Some(routes) = &self.config.routes {
-            let complete = |route: &Route| Route {
-                dst: route.dst,
-                gw: route.gw.or_else(|| gateway_of(route.dst)),
-            };
-            return routes.iter().map(complete).collect();
-        }
-        default_routes(&self.given.gateways)
     }
 
     fn kernel_route(&self, route: &Route, index: u32) -> hostnet::Route {
@@ -317,7 +404,16 @@ pub(crate) fn default_routes(gateways: &[IpAddr]) -> Vec<Route> {
 /// Smallest MTU that IPv6 works over (RFC 8200 §5).
 const IPV6_MIN_MTU: u16 = 1280;
 
-fn attach_request(parameters: &Parameters, config: &Config, netns: &Path) -> AttachRequest {
+fn attach_request(
+    parameters: &Parameters,
+    config: &Config,
+    netns: &Path,
+    mac: Mac,
+    gift: Option<&Gift>,
+) -> AttachRequest {
+    // With another giver these were for it, and it has seen them.
+    let ours = gift.is_none();
+    let address = config.address.or(parameters.args.address);
     AttachRequest {
         container_id: parameters.attachment.container_id.clone(),
         ifname: parameters.attachment.ifname.clone(),
@@ -325,7 +421,9 @@ fn attach_request(parameters: &Parameters, config: &Config, netns: &Path) -> Att
         network: Some(config.name.clone()),
         pod: parameters.args.pod.clone(),
         subnet: config.subnet,
-        address: config.address.or(parameters.args.address),
+        address: address.filter(|_| ours),
+        mac: Some(mac),
+        addresses: gift.map(|gift| gift.addresses.clone()).unwrap_or_default(),
     }
 }
 

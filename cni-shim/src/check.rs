@@ -5,8 +5,8 @@ use std::path::Path;
 use control::{Attachment, Client, ClientError, ErrorCode};
 use hostnet::{Link, LinkKind, Netlink};
 
-use crate::add::default_routes;
-use crate::config::{Config, Route};
+use crate::add::{default_routes, with_gateway};
+use crate::config::{Config, Role, Route};
 use crate::env::Parameters;
 use crate::error::{CniError, Code};
 use crate::result::{Interface, PrevResult};
@@ -171,10 +171,12 @@ impl Expected {
             faults.push(format!("{} in the pod does not have {address}", link.name));
         }
         let routes = pod.routes(Some(link.index)).map_err(failed("routes"))?;
-        let ours = config
-            .routes
-            .clone()
-            .unwrap_or_else(|| default_routes(&known.gateways));
+        let ours = match (&config.routes, &config.role) {
+            (Some(routes), _) => routes.clone(),
+            // The routes are those that the other plugin named then, whatever it would name now.
+            (None, Role::Delegating(_)) => self.routes.clone(),
+            (None, _) => default_routes(&with_gateway(config.gateway, &known.gateways)),
+        };
         let listed = self.routes.iter().filter(|listed| {
             ours.iter()
                 .any(|own| own.dst == listed.dst && (own.gw.is_none() || own.gw == listed.gw))

@@ -3,6 +3,10 @@
 //!
 //! Keys that are not known are left alone, as the specification wants. Keys that another plugin
 //! gives a meaning which weft does not carry out are refused rather than ignored.
+//!
+//! The object `ipam` says who gives addresses, and with that who is called: weft, which is the
+//! default; another IPAM plugin under `weft-cni`; or `weft-cni` as the IPAM plugin under another
+//! one, whose top-level keys are then none of ours.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -30,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) version: SpecVersion,
     /// `name`: the network's.
     pub(crate) name: String,
+    /// Who makes the interface, and who gives the addresses.
+    pub(crate) role: Role,
     /// `socket`: the router's control socket.
     pub(crate) socket: Option<PathBuf>,
     /// `bridge`: must be the router's if it is given.
@@ -39,9 +45,11 @@ pub(crate) struct Config {
     /// `hairpinMode`: the bridge may send a frame back to the pod, which reaches itself through
     /// its own Service by that. On unless switched off.
     pub(crate) hairpin: bool,
-    /// `subnet`: the part of the range that addresses are taken from.
+    /// `subnet` or `ipam.subnet`: the part of the range that addresses are taken from.
     pub(crate) subnet: Option<IpNet>,
-    /// `routes`: instead of a default route for each family.
+    /// `gateway` or `ipam.gateway`: instead of the node's address on the bridge.
+    pub(crate) gateway: Option<IpAddr>,
+    /// `routes` or `ipam.routes`: instead of a default route for each family.
     pub(crate) routes: Option<Vec<Route>>,
     /// `dns`: passed through to the result.
     pub(crate) dns: Dns,
@@ -53,6 +61,17 @@ pub(crate) struct Config {
     pub(crate) prev_result: Option<Map<String, Value>>,
     /// `cni.dev/valid-attachments`, for `GC`.
     pub(crate) valid_attachments: Option<Vec<AttachmentRef>>,
+}
+
+/// What the plugin is in a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It makes the interface, and the router gives the addresses.
+    Network,
+    /// It makes the interface, and this other plugin (`ipam.type`) gives the addresses.
+    Delegating(String),
+    /// Another plugin makes the interface and asks this one for addresses.
+    Ipam,
 }
 
 /// A route in the pod.
@@ -112,18 +131,31 @@ impl Document {
 impl Config {
     /// Checks every key that weft knows.
     pub(crate) fn read(document: Document) -> Result<Self, CniError> {
-        let Document { version, keys } = document;
-        refuse_foreign_keys(&keys)?;
+        let Document { version, mut keys } = document;
+        let role = role(&keys)?;
+        if role == Role::Ipam {
+            // They are the plugin's above, which also hands our `dns` on.
+            for key in ABOVE {
+                keys.remove(key);
+            }
+        } else {
+            refuse_foreign_keys(&keys, &role)?;
+        }
+        if !matches!(role, Role::Delegating(_)) {
+            adopt_ipam_keys(&mut keys)?;
+        }
         let runtime: RuntimeConfig = field(&keys, "runtimeConfig")?.unwrap_or_default();
         let args: ArgsConfig = field(&keys, "args")?.unwrap_or_default();
         Ok(Self {
             version,
             name: network_name(&keys)?,
+            role,
             socket: socket(&keys)?,
             bridge: field::<String>(&keys, "bridge")?.filter(|name| !name.is_empty()),
             mtu: mtu(&keys)?,
             hairpin: field(&keys, "hairpinMode")?.unwrap_or(true),
             subnet: field(&keys, "subnet")?,
+            gateway: field(&keys, "gateway")?,
             routes: routes(&keys)?,
             dns: field(&keys, "dns")?.unwrap_or_default(),
             address: match runtime.ips {
@@ -177,8 +209,61 @@ impl From<ValidAttachment> for AttachmentRef {
     }
 }
 
+/// `ipam.type` and `type` of this plugin.
+const OWN_TYPE: &str = "weft-cni";
+/// Keys whose meaning is the calling plugin's when `weft-cni` is its IPAM plugin.
+const ABOVE: [&str; 6] = ["bridge", "mtu", "hairpinMode", "gateway", "routes", "dns"];
+
+fn role(keys: &Map<String, Value>) -> Result<Role, CniError> {
+    let given = match keys.get("ipam") {
+        None | Some(Value::Null) => None,
+        Some(Value::Object(ipam)) => field::<String>(ipam, "type")
+            .map_err(|error| error.below("ipam"))?
+            .filter(|name| !name.is_empty()),
+        Some(other) => return Err(invalid("ipam", &other.to_string(), "it is not an object")),
+    };
+    let called = field::<String>(keys, "type")?;
+    match given {
+        None => Ok(Role::Network),
+        Some(name) if name == OWN_TYPE => match called {
+            Some(called) if called != OWN_TYPE => Ok(Role::Ipam),
+            _ => Ok(Role::Network),
+        },
+        Some(name) if is_plain_name(&name) => Ok(Role::Delegating(name)),
+        Some(name) => Err(invalid(
+            "ipam.type",
+            &name,
+            "it is not the name of a plugin",
+        )),
+    }
+}
+
+/// Takes what `ipam` says for what the top level would say.
+fn adopt_ipam_keys(keys: &mut Map<String, Value>) -> Result<(), CniError> {
+    let Some(Value::Object(ipam)) = keys.get("ipam").cloned() else {
+        return Ok(());
+    };
+    for key in ["socket", "subnet", "gateway", "routes"] {
+        let Some(value) = ipam.get(key).filter(|value| !value.is_null()) else {
+            continue;
+        };
+        match keys.get(key).filter(|above| !above.is_null()) {
+            Some(above) if above != value => {
+                let text = value.to_string();
+                return Err(invalid(
+                    &format!("ipam.{key}"),
+                    &text,
+                    &format!("{key} at the top level is another: give it once"),
+                ));
+            }
+            _ => keys.insert(key.to_owned(), value.clone()),
+        };
+    }
+    Ok(())
+}
+
 /// Keys of other plugins that would change what a pod can reach.
-fn refuse_foreign_keys(keys: &Map<String, Value>) -> Result<(), CniError> {
+fn refuse_foreign_keys(keys: &Map<String, Value>, role: &Role) -> Result<(), CniError> {
     let unsupported = |key: &str, value: &Value, remedy: &str| {
         Err(CniError::new(
             Code::UnsupportedField,
@@ -191,15 +276,14 @@ fn refuse_foreign_keys(keys: &Map<String, Value>) -> Result<(), CniError> {
             return unsupported(key, value, "leave it out: the router sees to it");
         }
     }
-    match keys.get("ipam") {
-        None | Some(Value::Null) => Ok(()),
-        Some(Value::Object(ipam)) => match ipam.get("type") {
-            None | Some(Value::Null) => Ok(()),
-            Some(Value::String(name)) if name.is_empty() => Ok(()),
-            Some(value) => unsupported("ipam.type", value, "leave it out: weft has its own IPAM"),
-        },
-        Some(value) => unsupported("ipam", value, "leave it out: weft has its own IPAM"),
+    if let Role::Delegating(name) = role {
+        for key in ["subnet", "gateway"] {
+            if let Some(value) = keys.get(key).filter(|value| !value.is_null()) {
+                return unsupported(key, value, &format!("{name} gives the addresses: tell it"));
+            }
+        }
     }
+    Ok(())
 }
 
 fn network_name(keys: &Map<String, Value>) -> Result<String, CniError> {
@@ -336,7 +420,7 @@ mod tests {
         let config = read(&json!({
             "cniVersion": "0.4.0", "name": "pods", "type": "weft-cni",
             "socket": "/run/w/weft.sock", "bridge": "weft", "mtu": 1376, "hairpinMode": false,
-            "subnet": "10.33.0.0/16", "ipam": {}, "isGateway": false,
+            "subnet": "10.33.0.0/16", "ipam": {}, "isGateway": false, "gateway": "10.33.0.1",
             "routes": [{"dst": "10.96.1.1/12"}, {"dst": "0.0.0.0/0", "gw": "10.32.0.254"}],
             "dns": {"nameservers": ["10.96.0.10"], "search": ["a.local"]},
             "capabilities": {"ips": true}, "unknown": {"x": [1]},
@@ -350,6 +434,8 @@ mod tests {
             (Some("weft"), Some(1376), false)
         );
         assert_eq!(config.subnet, Some("10.33.0.0/16".parse().unwrap()));
+        assert_eq!(config.gateway, Some("10.33.0.1".parse().unwrap()));
+        assert_eq!(config.role, Role::Network);
         let routes = config.routes.unwrap();
         assert_eq!(
             routes[0],
@@ -409,11 +495,11 @@ mod tests {
                 json!([{"ifname": "eth0"}]),
                 Code::InvalidConfig,
             ),
-            (
-                "ipam",
-                json!({"type": "host-local"}),
-                Code::UnsupportedField,
-            ),
+            ("ipam", json!({"type": "../sh"}), Code::InvalidConfig),
+            ("ipam", json!({"type": 7}), Code::InvalidConfig),
+            ("ipam", json!([]), Code::InvalidConfig),
+            ("gateway", json!("10.32.0.1/12"), Code::InvalidConfig),
+            ("type", json!({}), Code::InvalidConfig),
             ("ipMasq", json!(true), Code::UnsupportedField),
             ("isGateway", json!(true), Code::UnsupportedField),
             ("cniVersion", json!("0.2.0"), Code::IncompatibleVersion),
@@ -432,8 +518,68 @@ mod tests {
 
     #[test]
     fn unsupported_fields_are_named_with_their_value() {
-        let error = with("ipam", json!({"type": "host-local"})).unwrap_err();
-        assert!(error.msg.contains(r#"ipam.type="host-local""#), "{error}");
+        let error = with("ipMasq", json!(true)).unwrap_err();
+        assert!(error.msg.contains("ipMasq=true"), "{error}");
+    }
+
+    #[test]
+    fn the_role_follows_from_the_two_types() {
+        let role = |kind: &str, ipam: Value| {
+            read(&json!({"cniVersion": "1.1.0", "name": "pods", "type": kind, "ipam": ipam}))
+                .unwrap()
+                .role
+        };
+        assert_eq!(role("weft-cni", json!({})), Role::Network);
+        assert_eq!(role("weft-cni", json!({"type": ""})), Role::Network);
+        assert_eq!(role("weft-cni", json!({"type": "weft-cni"})), Role::Network);
+        assert_eq!(role("bridge", json!({"type": "weft-cni"})), Role::Ipam);
+        assert_eq!(
+            role("weft-cni", json!({"type": "host-local"})),
+            Role::Delegating("host-local".into())
+        );
+    }
+
+    #[test]
+    fn what_ipam_says_counts_like_the_top_level() {
+        let ipam = json!({
+            "subnet": "10.33.0.0/16", "gateway": "10.33.0.1", "routes": [{"dst": "10.96.0.0/12"}],
+        });
+        let config = with("ipam", ipam.clone()).unwrap();
+        assert_eq!(config.subnet, Some("10.33.0.0/16".parse().unwrap()));
+        assert_eq!(config.gateway, Some("10.33.0.1".parse().unwrap()));
+        assert_eq!(config.routes.unwrap().len(), 1);
+        let both = json!({
+            "cniVersion": "1.1.0", "name": "pods", "subnet": "10.34.0.0/16", "ipam": ipam,
+        });
+        let error = read(&both).unwrap_err();
+        assert!(error.msg.contains("ipam.subnet"), "{error}");
+    }
+
+    #[test]
+    fn as_ipam_plugin_the_top_level_is_somebody_elses() {
+        let config = read(&json!({
+            "cniVersion": "1.0.0", "name": "pods", "type": "bridge", "bridge": "cni0",
+            "isGateway": true, "ipMasq": true, "mtu": 9000, "routes": "theirs", "dns": 7,
+            "ipam": {"type": "weft-cni", "subnet": "10.33.0.0/16"},
+        }))
+        .unwrap();
+        assert_eq!(
+            (config.bridge, config.mtu, config.routes),
+            (None, None, None)
+        );
+        assert_eq!(config.subnet, Some("10.33.0.0/16".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_delegate_is_told_where_addresses_come_from() {
+        for key in ["subnet", "gateway"] {
+            let mut config = json!({
+                "cniVersion": "1.1.0", "name": "pods", "ipam": {"type": "host-local"},
+            });
+            config[key] = json!("10.33.0.0");
+            let error = read(&config).unwrap_err();
+            assert_eq!(error.code, Code::UnsupportedField, "{error}");
+        }
     }
 
     proptest! {
@@ -446,7 +592,7 @@ mod tests {
         fn any_value_of_a_key_is_taken_or_refused(
             key in prop::sample::select(vec![
                 "cniVersion", "name", "socket", "bridge", "mtu", "hairpinMode", "subnet", "routes",
-                "dns", "runtimeConfig", "args", "prevResult", "ipam", "cni.dev/valid-attachments",
+                "dns", "runtimeConfig", "args", "prevResult", "ipam", "type", "gateway", "cni.dev/valid-attachments",
             ]),
             value in json_value(),
         ) {
@@ -464,7 +610,7 @@ mod tests {
         leaf.prop_recursive(3, 16, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::btree_map("dst|gw|cni|ips|mac|ifname", inner, 0..4)
+                prop::collection::btree_map("dst|gw|cni|ips|mac|ifname|type|subnet", inner, 0..4)
                     .prop_map(|map| map.into_iter().collect()),
             ]
         })

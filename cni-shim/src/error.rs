@@ -26,6 +26,28 @@ pub(crate) enum Code {
     NotAsAdded = 101,
     /// The router refused, and asking again is not going to help.
     Router = 102,
+    /// The other plugin that gives the addresses failed, in its own way.
+    Delegate = 103,
+}
+
+impl Code {
+    /// The specification's code of this number, for an `ADD`, `DEL`, `CHECK`, `GC` or `STATUS`.
+    pub(crate) fn of_specification(number: u64) -> Option<Self> {
+        [
+            Self::IncompatibleVersion,
+            Self::UnsupportedField,
+            Self::UnknownContainer,
+            Self::InvalidEnvironment,
+            Self::Io,
+            Self::Decode,
+            Self::InvalidConfig,
+            Self::TryAgainLater,
+            Self::Unavailable,
+            Self::LimitedConnectivity,
+        ]
+        .into_iter()
+        .find(|code| *code as u64 == number)
+    }
 }
 
 /// A refusal: what goes to standard output instead of a result.
@@ -56,6 +78,12 @@ impl CniError {
             cause = error.source();
         }
         Self::new(Code::Kernel, what, details)
+    }
+
+    /// Says in which object the key is that the message begins with.
+    pub(crate) fn below(mut self, object: &str) -> Self {
+        self.msg = format!("{object}.{}", self.msg);
+        self
     }
 
     /// Adds what went wrong while cleaning up.

@@ -7,7 +7,8 @@
 //!
 //! The plugin keeps no state. The router gives the address; names are computed from the container
 //! and the interface, so that whatever was made can be found again; the kernel is asked what is
-//! there. No other program is executed.
+//! there. No other program is executed, but for an IPAM plugin that the configuration names
+//! (`ipam.type`). The other way round, `weft-cni` is the IPAM plugin of a plugin that names it.
 //!
 //! | code | meaning |
 //! | --- | --- |
@@ -15,6 +16,7 @@
 //! | 100 | the kernel refused |
 //! | 101 | `CHECK` found something that is not as `ADD` left it |
 //! | 102 | the router refused, or its answer is not understood |
+//! | 103 | the IPAM plugin that the configuration names failed |
 //!
 //! [CNI specification]: https://github.com/containernetworking/cni/blob/main/SPEC.md
 
@@ -27,7 +29,8 @@ use std::time::{Duration, Instant};
 use control::{Client, DEFAULT_SOCKET};
 use serde_json::{Value, json};
 
-use crate::config::{Config, Document};
+use crate::config::{Config, Document, Role};
+use crate::delegate::Delegate;
 use crate::env::{Env, Parameters, Verb};
 use crate::error::{CniError, Code};
 use crate::version::SpecVersion;
@@ -36,9 +39,11 @@ mod add;
 mod check;
 mod config;
 mod del;
+mod delegate;
 mod env;
 mod error;
 mod gc;
+mod ipam;
 mod namespace;
 mod result;
 mod status;
@@ -142,9 +147,19 @@ impl Call {
                 .into(),
         };
         let router = |deadline| Client::new(PathBuf::clone(&socket), deadline);
+        let delegate = match &config.role {
+            Role::Delegating(name) => Some(Delegate::find(name, env, &input)?),
+            Role::Network | Role::Ipam => None,
+        };
         match verb {
-            Verb::Gc => return gc::gc(&config, &router(RELEASE_DEADLINE)).map(done),
-            Verb::Status => return status::status(&router(STATUS_DEADLINE)).map(done),
+            Verb::Gc => {
+                let collected = gc::gc(&config, &router(RELEASE_DEADLINE));
+                return and_delegate(delegate.as_ref(), verb, collected).map(done);
+            }
+            Verb::Status => {
+                let status = status::status(&config, &router(STATUS_DEADLINE));
+                return and_delegate(delegate.as_ref(), verb, status).map(done);
+            }
             Verb::Add | Verb::Check | Verb::Del | Verb::Version => {}
         }
         let parameters = Parameters::read(env, verb)?;
@@ -159,18 +174,39 @@ impl Call {
             attachment.container_id,
             attachment.ifname
         );
-        match verb {
-            Verb::Add => {
+        let (parameters, config) = (&parameters, &config);
+        match (verb, &config.role) {
+            (Verb::Add, Role::Ipam) => {
                 let release = router(RELEASE_DEADLINE);
-                let added = add::add(&parameters, &config, &router(ATTACH_DEADLINE), release)?;
+                let (result, summary) =
+                    ipam::add(parameters, config, &router(ATTACH_DEADLINE), &release)?;
+                Ok(Done {
+                    output: Some(result),
+                    ..done(summary)
+                })
+            }
+            (Verb::Check, Role::Ipam) => {
+                ipam::check(parameters, config, &router(STATUS_DEADLINE)).map(done)
+            }
+            (_, Role::Ipam) => ipam::del(parameters, &router(RELEASE_DEADLINE)).map(done),
+            (Verb::Add, _) => {
+                let release = router(RELEASE_DEADLINE);
+                let attach = router(ATTACH_DEADLINE);
+                let added = add::add(parameters, config, delegate, &attach, release)?;
                 Ok(Done {
                     output: Some(added.result),
                     summary: added.summary,
                     undo: Some(added.undo),
                 })
             }
-            Verb::Check => check::check(&parameters, &config, &router(STATUS_DEADLINE)).map(done),
-            _ => del::del(&parameters, &router(RELEASE_DEADLINE)).map(done),
+            (Verb::Check, _) => {
+                let checked = check::check(parameters, config, &router(STATUS_DEADLINE));
+                and_delegate(delegate.as_ref(), verb, checked).map(done)
+            }
+            _ => {
+                let deleted = del::del(parameters, &router(RELEASE_DEADLINE));
+                and_delegate(delegate.as_ref(), verb, deleted).map(done)
+            }
         }
     }
 
@@ -222,6 +258,22 @@ const STATUS_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Longest standard input, in bytes. A `GC` of 10,000 attachments has about 1 MiB.
 const MAX_INPUT: u64 = 8 << 20;
+
+/// Lets the IPAM plugin below do its part, whatever came of ours: what it holds would be lost.
+fn and_delegate(
+    delegate: Option<&Delegate>,
+    verb: Verb,
+    ours: Result<String, CniError>,
+) -> Result<String, CniError> {
+    let Some(delegate) = delegate else {
+        return ours;
+    };
+    match (ours, delegate.call(verb)) {
+        (Ok(summary), Ok(_)) => Ok(summary),
+        (Ok(_), Err(error)) | (Err(error), Ok(_)) => Err(error),
+        (Err(error), Err(more)) => Err(error.and(&[more.to_string()])),
+    }
+}
 
 fn done(summary: String) -> Done {
     Done {

@@ -20,6 +20,8 @@ pub(crate) struct Wired {
     /// One of each family, where there is one.
     pub(crate) gateways: Vec<IpAddr>,
     pub(crate) routes: Vec<Route>,
+    /// What the plugin that gave the addresses says of names.
+    pub(crate) dns: Dns,
 }
 
 /// An interface in a result.
@@ -113,14 +115,8 @@ pub(crate) fn add_result(config: &Config, prev: Option<&PrevResult>, wired: &Wir
 
     let mut ips = list("ips");
     for address in &wired.addresses {
-        let is_ipv4 = address.addr().is_ipv4();
-        let mut ip = json!({"address": address, "interface": pod_place});
-        if let Some(gateway) = wired.gateways.iter().find(|gw| gw.is_ipv4() == is_ipv4) {
-            ip["gateway"] = json!(gateway);
-        }
-        if version < SpecVersion::V1_0_0 {
-            ip["version"] = json!(if is_ipv4 { "4" } else { "6" });
-        }
+        let mut ip = ip_entry(version, *address, &wired.gateways);
+        ip["interface"] = json!(pod_place);
         ips.push(ip);
     }
 
@@ -128,11 +124,14 @@ pub(crate) fn add_result(config: &Config, prev: Option<&PrevResult>, wired: &Wir
     routes.extend(wired.routes.iter().map(|route| json!(route)));
 
     let mut dns = prev.map(|prev| prev.dns.clone()).unwrap_or_default();
-    dns.nameservers
-        .extend(config.dns.nameservers.iter().cloned());
-    dns.domain = config.dns.domain.clone().or(dns.domain);
-    dns.search.extend(config.dns.search.iter().cloned());
-    dns.options.extend(config.dns.options.iter().cloned());
+    let ours = match config.dns == Dns::default() {
+        true => &wired.dns,
+        false => &config.dns,
+    };
+    dns.nameservers.extend(ours.nameservers.iter().cloned());
+    dns.domain = ours.domain.clone().or(dns.domain);
+    dns.search.extend(ours.search.iter().cloned());
+    dns.options.extend(ours.options.iter().cloned());
 
     json!({
         "cniVersion": version.as_str(),
@@ -141,6 +140,19 @@ pub(crate) fn add_result(config: &Config, prev: Option<&PrevResult>, wired: &Wir
         "routes": routes,
         "dns": dns,
     })
+}
+
+/// An entry of `ips` in the words of a version, without the place of its interface.
+pub(crate) fn ip_entry(version: SpecVersion, address: IpNet, gateways: &[IpAddr]) -> Value {
+    let is_ipv4 = address.addr().is_ipv4();
+    let mut ip = json!({ "address": address });
+    if let Some(gateway) = gateways.iter().find(|gw| gw.is_ipv4() == is_ipv4) {
+        ip["gateway"] = json!(gateway);
+    }
+    if version < SpecVersion::V1_0_0 {
+        ip["version"] = json!(if is_ipv4 { "4" } else { "6" });
+    }
+    ip
 }
 
 #[cfg(test)]
@@ -177,6 +189,7 @@ mod tests {
                 dst: "0.0.0.0/0".parse().unwrap(),
                 gw: Some("10.32.0.1".parse().unwrap()),
             }],
+            dns: Dns::default(),
         }
     }
 

@@ -2,10 +2,11 @@
 
 use control::Client;
 
+use crate::config::{Config, Role};
 use crate::error::{CniError, Code};
 
-/// Asks the router whether it is there and can hand out addresses.
-pub(crate) fn status(router: &Client) -> Result<String, CniError> {
+/// Asks the router whether it is there and, if that is its task, can hand out addresses.
+pub(crate) fn status(config: &Config, router: &Client) -> Result<String, CniError> {
     // The router forwards the pods' frames itself: where it does not answer, pods are cut off.
     let status = router.status().map_err(|error| {
         CniError::new(
@@ -14,7 +15,8 @@ pub(crate) fn status(router: &Client) -> Result<String, CniError> {
             error.to_string(),
         )
     })?;
-    if !status.ipam.ready {
+    let gives = !matches!(config.role, Role::Delegating(_));
+    if gives && !status.ipam.ready {
         let reason = status
             .ipam
             .reason

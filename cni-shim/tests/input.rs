@@ -34,10 +34,16 @@ fn bad_input_has_its_code() {
         ),
         (with("name", json!("a/b")), 7, "name"),
         (with("mtu", json!("big")), 7, "mtu"),
+        (with("ipMasq", json!(true)), 2, "ipMasq=true"),
         (
-            with("ipam", json!({"type": "host-local"})),
-            2,
-            "ipam.type=\"host-local\"",
+            with("ipam", json!({"type": "no-such-plugin"})),
+            7,
+            "ipam.type=\"no-such-plugin\" is not installed",
+        ),
+        (
+            with("ipam", json!({"type": "../../bin/sh"})),
+            7,
+            "ipam.type",
         ),
         (with("prevResult", json!({"ips": 7})), 7, "prevResult"),
         (vec![b' '; (8 << 20) + 1], 5, "longer than 8388608 bytes"),
@@ -108,7 +114,7 @@ fn assert_answered((status, stdout, stderr): &(u8, Vec<u8>, String)) {
     assert_eq!(*status, 1);
     let error: Value = serde_json::from_slice(stdout).expect("an error is JSON");
     let code = error["code"].as_u64().expect("an error has a code");
-    assert!(matches!(code, 1..=7 | 11 | 50 | 51 | 100..=102), "{error}");
+    assert!(matches!(code, 1..=7 | 11 | 50 | 51 | 100..=103), "{error}");
     assert!(
         !error["msg"]
             .as_str()

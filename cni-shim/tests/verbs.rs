@@ -203,6 +203,7 @@ fn add_tells_the_router_who_the_pod_is() {
     let expected = json!({
         "container_id": "c1", "ifname": "eth0", "netns": pod.path(), "network": "pods",
         "pod": {"namespace": "web", "name": "nginx-0", "uid": "8e1c"},
+        "mac": pod.link("eth0").unwrap().mac,
     });
     assert_eq!(request, expected);
     let line = outcome.stderr;

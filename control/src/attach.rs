@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use wire::Mac;
 
 /// Asks for the addresses of one interface of one container.
 ///
@@ -30,6 +31,20 @@ pub struct AttachRequest {
     /// Takes exactly this address, or fails with `conflict`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
+    /// The Ethernet address that the container's interface is going to have, if the caller makes
+    /// a veth on the bridge: what comes from another one is not from this container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+    /// Addresses that somebody else gave (another IPAM plugin), at most
+    /// [`MAX_FOREIGN_ADDRESSES`](Self::MAX_FOREIGN_ADDRESSES). The router gives none of its own
+    /// then and only takes note.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpNet>,
+}
+
+impl AttachRequest {
+    /// More addresses than an interface of a pod has use for.
+    pub const MAX_FOREIGN_ADDRESSES: usize = 16;
 }
 
 /// A Kubernetes pod, as kubelet names it in `CNI_ARGS`.
@@ -112,6 +127,14 @@ impl AttachmentRef {
         format!("weft:{self}")
     }
 
+    /// The Ethernet address of the container's interface, unless it is to have a certain one. The
+    /// same attachment always gets the same, so that the router knows it before the interface is
+    /// there.
+    pub fn mac(&self) -> Mac {
+        let [_, _, a, b, c, d, e, f] = self.digest().to_be_bytes();
+        Mac::local([a, b, c, d, e, f])
+    }
+
     /// FNV-1a, 64 bits. Not a defence against chosen identifiers, which runtimes do not take
     /// from users; two that meet are told apart by their alias.
     pub(crate) fn digest(&self) -> u64 {
@@ -189,6 +212,8 @@ mod tests {
         assert_eq!(attachment.host_veth(), "vw9f982f794ab");
         assert_eq!(attachment.host_veth().len(), 13);
         assert_eq!(attachment.alias(), "weft:4f0e2c/eth0");
+        assert!(attachment.mac().is_unicast());
+        assert_ne!(attachment.mac(), AttachmentRef::new("4f0e2c", "eth1").mac());
         assert_ne!(
             attachment.host_veth(),
             AttachmentRef::new("4f0e2c", "eth1").host_veth()

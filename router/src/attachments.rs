@@ -1,4 +1,5 @@
-//! What is known of each attachment beyond its addresses: the network it was made for.
+//! What is known of each attachment beyond the addresses that `ipam` has given: the network it was
+//! made for, the interface's Ethernet address, and addresses that another IPAM plugin gave.
 //!
 //! `ipam` keeps who holds which address, and that is what must never be lost. This is kept beside
 //! it for garbage collection, which CNI confines to one network at a time. It is not synced to the
@@ -10,7 +11,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use control::{AttachRequest, AttachmentRef, PodRef};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use wire::Mac;
 
 /// Name of the file in the state directory.
 const FILE: &str = "attachments.json";
@@ -22,14 +25,25 @@ pub struct Attachments {
     entries: BTreeMap<AttachmentRef, Entry>,
 }
 
+/// What is known of one attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
+pub struct Entry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     network: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     netns: Option<String>,
+    /// The Kubernetes pod, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pod: Option<PodRef>,
+    pub pod: Option<PodRef>,
+    /// The interface's Ethernet address, if it is a veth on the bridge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+    /// All addresses that the interface has, whoever gave them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpNet>,
+    /// Whether another IPAM plugin gave them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
 }
 
 /// An entry as the file has it.
@@ -63,8 +77,8 @@ impl Attachments {
         }
     }
 
-    /// Notes an attachment.
-    pub fn insert(&mut self, request: &AttachRequest) {
+    /// Notes an attachment with the addresses that it has.
+    pub fn insert(&mut self, request: &AttachRequest, addresses: &[IpNet]) {
         let of = AttachmentRef {
             container_id: request.container_id.clone(),
             ifname: request.ifname.clone(),
@@ -73,6 +87,9 @@ impl Attachments {
             network: request.network.clone(),
             netns: request.netns.clone(),
             pod: request.pod.clone(),
+            mac: request.mac,
+            addresses: addresses.to_vec(),
+            foreign: !request.addresses.is_empty(),
         };
         if self.entries.get(&of) != Some(&entry) {
             self.entries.insert(of, entry);
@@ -89,6 +106,16 @@ impl Attachments {
         if self.entries.len() != before {
             self.save();
         }
+    }
+
+    /// What is known of an attachment.
+    pub fn get(&self, of: &AttachmentRef) -> Option<&Entry> {
+        self.entries.get(of)
+    }
+
+    /// All attachments that are known.
+    pub fn iter(&self) -> impl Iterator<Item = (&AttachmentRef, &Entry)> {
+        self.entries.iter()
     }
 
     /// Whether an attachment was made for a network. Of one that is not known nobody can say, so
@@ -143,9 +170,9 @@ mod tests {
     fn kept_over_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let mut attachments = Attachments::load(dir.path());
-        attachments.insert(&request("a", Some("weft")));
-        attachments.insert(&request("b", Some("other")));
-        attachments.insert(&request("c", None));
+        attachments.insert(&request("a", Some("weft")), &[]);
+        attachments.insert(&request("b", Some("other")), &[]);
+        attachments.insert(&request("c", None), &[]);
         attachments.remove([&of("b"), &of("unknown")]);
         let attachments = Attachments::load(dir.path());
         assert!(attachments.is_of(&of("a"), "weft"));
@@ -154,12 +181,33 @@ mod tests {
         assert!(!attachments.is_of(&of("c"), "weft"));
     }
 
+    /// What the node's rules are made of after a restart.
+    #[test]
+    fn i7_addresses_are_known_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let net: IpNet = "10.9.0.2/24".parse().unwrap();
+        let request = AttachRequest {
+            mac: Some(Mac([2, 0, 0, 0, 0, 9])),
+            addresses: vec![net],
+            ..request("a", Some("weft"))
+        };
+        Attachments::load(dir.path()).insert(&request, &[net]);
+        let attachments = Attachments::load(dir.path());
+        let entry = attachments.get(&of("a")).unwrap();
+        assert_eq!(entry.mac, Some(Mac([2, 0, 0, 0, 0, 9])));
+        assert_eq!(
+            (entry.addresses.as_slice(), entry.foreign),
+            (&[net][..], true)
+        );
+        assert_eq!(attachments.iter().count(), 1);
+    }
+
     #[test]
     fn a_damaged_file_is_as_good_as_none() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(FILE), "[{").unwrap();
         let mut attachments = Attachments::load(dir.path());
-        attachments.insert(&request("a", Some("weft")));
+        attachments.insert(&request("a", Some("weft")), &[]);
         assert!(Attachments::load(dir.path()).is_of(&of("a"), "weft"));
     }
 }

@@ -4,6 +4,8 @@
 //! again. What must outlive the router (pods on the bridge, addresses, identity) is left as it is
 //! and adopted by the next run (I7).
 
+mod fabric;
+mod plugin;
 mod signals;
 mod tasks;
 mod traffic;
@@ -29,10 +31,13 @@ use crate::http::{api, metrics, socket};
 use crate::identity::Identity;
 use crate::io::datapath::{Datapath, DatapathConfig, PROBE_QUEUE};
 use crate::io::ipam_service::{self, IpamHandle, IpamInit, IpamOptions};
+use crate::io::kube::{Cluster, Division, first_division};
 use crate::io::mesh_driver::{self, MeshEvent, MeshHandle};
+use crate::io::rules_keeper::RulesKeeper;
 use crate::lock::Lock;
-use crate::node::{Facts, Node, NodeParts, at_port, bridge_key};
+use crate::node::{Facts, Node, NodeParts, RULES_CONDITION, at_port, bridge_key};
 use crate::preflight::{self, listen_address};
+use crate::rules::{GuardedPod, RuleSettings};
 use crate::settings::{Endpoint, Settings};
 use crate::switch::Switch;
 use signals::Signals;
@@ -103,13 +108,21 @@ async fn serve(settings: Settings, stop: Stop) -> anyhow::Result<()> {
             return stopped.map(drop);
         }
     };
+    let cluster = begun.cluster.clone();
     let node = Arc::new(assemble(&settings, begun, host, started));
     // Before anything is answered: an address that a DEL gave back may be asked for next.
     node.release_pending().await;
+    node.assert_rules().await;
 
     let (closing, closed) = watch::channel(false);
     let mut tasks = JoinSet::new();
     tasks::spawn(&mut tasks, &node, inbox);
+    if let Some(dirs) = settings.cni_dirs.clone() {
+        tasks.spawn(plugin::keep_plugin(Arc::clone(&node), dirs));
+    }
+    if let Some(cluster) = cluster {
+        tasks.spawn(fabric::follow_cluster(Arc::clone(&node), cluster));
+    }
     serve_control(&mut tasks, &node, held.control, closed.clone());
     if let Some(listener) = held.metrics {
         serve_metrics(&mut tasks, &node, listener, closed);
@@ -178,6 +191,7 @@ struct Begun {
     datapath: Datapath,
     mesh: MeshHandle,
     ipam: IpamHandle,
+    cluster: Option<Cluster>,
 }
 
 /// Starts the parts, each after those it needs.
@@ -187,7 +201,18 @@ async fn begin(
     host: &mut Host,
     events: mpsc::Sender<MeshEvent>,
 ) -> anyhow::Result<Begun> {
-    let ipam = start_ipam(settings)?;
+    let cluster = match settings.kubernetes {
+        true => Some(Cluster::infer().await?),
+        false => None,
+    };
+    let division = match &cluster {
+        Some(cluster) if settings.cluster_divides => {
+            let (me, range) = (&settings.name, settings.range);
+            Some(first_division(cluster, me, range, &settings.state_dir).await?)
+        }
+        _ => None,
+    };
+    let ipam = start_ipam(settings, division)?;
     let gateway = match bridge_key(&settings.bridge) {
         Ok(key) => ipam.lookup(key).await.ok().flatten(),
         Err(_) => None,
@@ -204,6 +229,9 @@ async fn begin(
         "the underlay was found"
     );
     host.raise_bridge(mtu, gateway.into_iter().collect())?;
+    if settings.masquerade {
+        host.forward(settings.range);
+    }
 
     let listen = listen_address(settings);
     let (probes, arriving) = mpsc::channel(PROBE_QUEUE);
@@ -252,6 +280,7 @@ async fn begin(
         datapath,
         mesh,
         ipam,
+        cluster,
     })
 }
 
@@ -263,6 +292,7 @@ fn assemble(settings: &Settings, begun: Begun, host: Host, started: Instant) -> 
         datapath,
         mesh,
         ipam,
+        cluster: _,
     } = begun;
     let own = [settings.vxlan_port, settings.sleeve_port]
         .into_iter()
@@ -275,6 +305,9 @@ fn assemble(settings: &Settings, begun: Begun, host: Host, started: Instant) -> 
         vteps,
         started.elapsed(),
     );
+    let attachments = Attachments::load(&settings.state_dir);
+    let rules = open_rules(settings, &attachments);
+    let no_rules = rules.as_ref().err().map(ToString::to_string);
     let too_large = mtu_problem(settings, &facts.underlay);
     let node = Node::new(NodeParts {
         settings: settings.clone(),
@@ -285,12 +318,35 @@ fn assemble(settings: &Settings, begun: Begun, host: Host, started: Instant) -> 
         mesh,
         ipam,
         switch,
-        attachments: Attachments::load(&settings.state_dir),
+        attachments,
+        rules: rules.ok(),
     });
+    if let Some(message) = no_rules {
+        node.raise(RULES_CONDITION, "", message);
+    }
     if let Some(message) = too_large {
         node.raise("mtu_too_large", "", message);
     }
     node
+}
+
+/// The rules for packets, for the pods that are there already.
+fn open_rules(
+    settings: &Settings,
+    attachments: &Attachments,
+) -> Result<RulesKeeper, hostnet::nft::NftError> {
+    let rules = RuleSettings {
+        bridge: settings.bridge.clone(),
+        range: settings.range,
+        ports: vec![settings.vxlan_port, settings.sleeve_port],
+        masquerade: settings.masquerade,
+        spoof_guard: settings.spoof_guard,
+    };
+    let guarded = attachments.iter().filter_map(|(of, entry)| {
+        let pod = GuardedPod::new(of, entry.mac?, &entry.addresses);
+        Some((of.clone(), pod))
+    });
+    RulesKeeper::open(rules, guarded.collect())
 }
 
 /// Waits until the TAP of a router that was killed a moment ago is gone.
@@ -329,7 +385,10 @@ async fn farewell(node: &Arc<Node>, mut tasks: JoinSet<&'static str>) {
         stopping.lower_bridge()
     });
     match timeout(FAREWELL, stopped).await {
-        Ok(Ok(Ok(true))) => tracing::info!("the bridge is removed"),
+        Ok(Ok(Ok(true))) => {
+            tracing::info!("the bridge is removed");
+            node.withdraw_rules().await;
+        }
         Ok(Ok(Ok(false))) => {}
         Ok(Ok(Err(error))) => {
             tracing::warn!(error = format!("{error:#}"), "cannot remove the bridge");
@@ -397,8 +456,11 @@ async fn is_true(mut flag: watch::Receiver<bool>) {
     let _ = flag.wait_for(|value| *value).await;
 }
 
-fn start_ipam(settings: &Settings) -> anyhow::Result<IpamHandle> {
-    let init = if let Some(count) = settings.consensus {
+fn start_ipam(settings: &Settings, division: Option<Division>) -> anyhow::Result<IpamHandle> {
+    let others = division.as_ref().is_some_and(|division| division.others);
+    let init = if let Some(division) = division {
+        IpamInit::Seed(division.seeds)
+    } else if let Some(count) = settings.consensus {
         IpamInit::Consensus(count)
     } else if settings.seeds.is_empty() {
         IpamInit::Undecided
@@ -411,7 +473,7 @@ fn start_ipam(settings: &Settings) -> anyhow::Result<IpamHandle> {
         init,
         state_dir: settings.state_dir.clone(),
         hold_down: settings.ipam_hold_down,
-        expects_peers: !settings.peers.is_empty(),
+        expects_peers: others || !settings.peers.is_empty(),
     })
 }
 

@@ -6,6 +6,7 @@
 
 mod underlay;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Context as _;
@@ -118,6 +119,21 @@ impl Host {
         Ok(())
     }
 
+    /// Lets this machine forward packets of the range's family, as pods need to leave the overlay.
+    pub fn forward(&self, range: IpNet) {
+        let name = match range {
+            IpNet::V4(_) => "net/ipv4/ip_forward",
+            IpNet::V6(_) => "net/ipv6/conf/all/forwarding",
+        };
+        if let Err(error) = sysctl::write(name, "1") {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(
+                setting = name, %error, cause,
+                "this machine does not forward: pods cannot leave the overlay until it does"
+            );
+        }
+    }
+
     /// Puts the TAP, which is open by now, on the bridge.
     ///
     /// # Errors
@@ -130,6 +146,16 @@ impl Host {
             tx_queue_len: TAP_QUEUE,
         });
         self.apply()
+    }
+
+    /// Names of all veths of this machine.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub fn veths(&mut self) -> anyhow::Result<BTreeSet<String>> {
+        let links = self.netlink.links()?.into_iter();
+        let veths = links.filter(|link| link.kind == Some(LinkKind::Veth));
+        Ok(veths.map(|link| link.name).collect())
     }
 
     /// Gives the bridge its addresses, and no others.

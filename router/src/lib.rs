@@ -4,17 +4,22 @@
 //! carries the frames, `hostnet` speaks to the kernel. The split of the workspace goes on in here:
 //! [`switch`] and [`status`] are pure, [`io`] touches the world, [`daemon`] ties them together.
 
+pub mod absent;
 pub mod attachments;
 pub mod cli;
+pub mod cluster;
 pub mod daemon;
+pub mod doctor;
 pub mod host;
 pub mod http;
 pub mod identity;
+pub mod install;
 pub mod io;
 pub mod lab;
 pub mod lock;
 pub mod node;
 pub mod preflight;
+pub mod rules;
 pub mod settings;
 pub mod status;
 pub mod switch;

@@ -3,7 +3,7 @@
 //! One value that all of them share. Parts that must not be changed by two at once have a lock of
 //! their own, held for as long as the change takes and never across another part's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,12 +15,14 @@ use control::{
     Status, pending,
 };
 use fastpath::{LinkTotals, OwnAddress};
+use hostnet::nft::NftError;
 use ipam::AllocationKey;
 use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use wire::{Mac, PeerId};
 
+use crate::absent::Absences;
 use crate::attachments::Attachments;
 use crate::host::{Host, Underlay};
 use crate::http::ControlService;
@@ -29,6 +31,8 @@ use crate::http::metrics::Observed;
 use crate::io::datapath::{Datapath, LinkTarget};
 use crate::io::ipam_service::IpamHandle;
 use crate::io::mesh_driver::MeshHandle;
+use crate::io::rules_keeper::RulesKeeper;
+use crate::rules::GuardedPod;
 use crate::settings::Settings;
 use crate::status::{Parts, assemble};
 use crate::switch::Switch;
@@ -39,6 +43,8 @@ pub const BRIDGE_HOLDER: &str = "weft:bridge";
 /// How long an attach may wait for an address: less than the interface's own deadline, so that the
 /// reason arrives.
 pub const ATTACH_DEADLINE: Duration = Duration::from_secs(8);
+/// Raised while the rules for packets are not in place.
+pub const RULES_CONDITION: &str = "packet_rules";
 /// How long another part may take to say how it is.
 const REPORT_DEADLINE: Duration = Duration::from_secs(2);
 /// Attachments are changed one at a time within a shard; different ones rarely share one.
@@ -73,11 +79,14 @@ pub struct Node {
     switch: Mutex<Switch>,
     conditions: Mutex<BTreeMap<(String, String), Condition>>,
     attachments: Mutex<Attachments>,
+    absences: Mutex<Absences>,
     shards: Vec<tokio::sync::Mutex<()>>,
     /// The bridge's addresses, once it has them. The lock is for the one who gives them.
     gateways: watch::Sender<Vec<IpNet>>,
     gateway_lock: tokio::sync::Mutex<()>,
     loops: Loops,
+    /// None where the kernel has no nftables.
+    rules: Option<Arc<Mutex<RulesKeeper>>>,
 }
 
 /// What a node is made of.
@@ -101,6 +110,8 @@ pub struct NodeParts {
     pub switch: Switch,
     /// What is known of attachments.
     pub attachments: Attachments,
+    /// The rules for packets, if the kernel has any.
+    pub rules: Option<RulesKeeper>,
 }
 
 impl Node {
@@ -118,12 +129,14 @@ impl Node {
             switch: Mutex::new(parts.switch),
             conditions: Mutex::default(),
             attachments: Mutex::new(parts.attachments),
+            absences: Mutex::default(),
             shards: std::iter::repeat_with(Default::default)
                 .take(SHARDS)
                 .collect(),
             gateways: watch::Sender::new(Vec::new()),
             gateway_lock: tokio::sync::Mutex::default(),
             loops: Loops::default(),
+            rules: parts.rules.map(|rules| Arc::new(Mutex::new(rules))),
         }
     }
 
@@ -288,6 +301,35 @@ impl Node {
         }
     }
 
+    /// Releases what attachments hold whose interface has been gone for long.
+    pub async fn release_absent(&self) {
+        let host = Arc::clone(&self.host);
+        let veths = tokio::task::spawn_blocking(move || lock(&host).veths()).await;
+        let Ok(Ok(veths)) = veths else { return };
+        let expected: Vec<_> = lock(&self.attachments)
+            .iter()
+            .filter(|(_, entry)| entry.mac.is_some())
+            .map(|(of, _)| of.clone())
+            .collect();
+        let due = lock(&self.absences).due(expected.into_iter(), &veths, self.now());
+        for of in due {
+            let _one_at_a_time = self.shard(&of).await;
+            let (container, interface) = (&of.container_id, &of.ifname);
+            match self.release(&of).await {
+                Ok(released) => tracing::info!(
+                    container,
+                    interface,
+                    ?released,
+                    "released what a pod held whose interface is gone"
+                ),
+                Err(error) => tracing::warn!(
+                    container, interface, %error,
+                    "cannot release what a pod held whose interface is gone"
+                ),
+            }
+        }
+    }
+
     /// Stops the data path. Frames are dropped by the kernel from here on.
     pub fn stop_datapath(&self) {
         let datapath = lock(&self.datapath).take();
@@ -304,14 +346,73 @@ impl Node {
         lock(&self.host).lower_bridge()
     }
 
+    /// Brings the rules for packets back, if somebody changed them.
+    pub async fn assert_rules(&self) {
+        let Some(mended) = self.change_rules(RulesKeeper::assert).await else {
+            return;
+        };
+        self.clear(RULES_CONDITION, "");
+        if mended {
+            tracing::info!("the rules for packets were put in place");
+        }
+    }
+
+    /// Takes the rules for packets away.
+    pub async fn withdraw_rules(&self) {
+        self.change_rules(RulesKeeper::withdraw).await;
+    }
+
+    /// Changes the rules. That the kernel refuses is a condition, not an error of the caller: pods
+    /// can talk without rules, and the operator decides whether they should.
+    async fn change_rules<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut RulesKeeper) -> Result<T, NftError> + Send + 'static,
+    ) -> Option<T> {
+        let rules = Arc::clone(self.rules.as_ref()?);
+        let changed = tokio::task::spawn_blocking(move || change(&mut lock(&rules))).await;
+        match changed {
+            Ok(Ok(value)) => Some(value),
+            Ok(Err(error)) => {
+                let cause = std::error::Error::source(&error)
+                    .map_or_else(String::new, |cause| format!(": {cause}"));
+                let message = format!(
+                    "the rules for packets are not in place: {error}{cause}. Until they are, nothing \
+                     is masqueraded and no pod is held to its address"
+                );
+                let key = (RULES_CONDITION.to_owned(), String::new());
+                let said = lock(&self.conditions).get(&key).cloned();
+                if said.is_none_or(|said| said.message != message) {
+                    self.raise(RULES_CONDITION, "", message);
+                }
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "a change of the rules failed");
+                None
+            }
+        }
+    }
+
+    /// What the rules have dropped, by counter.
+    async fn dropped_by_rules(&self) -> BTreeMap<String, u64> {
+        let Some(rules) = self.rules.clone() else {
+            return BTreeMap::new();
+        };
+        let read = tokio::task::spawn_blocking(move || lock(&rules).dropped()).await;
+        match read {
+            Ok(Ok(dropped)) => dropped,
+            _ => BTreeMap::new(),
+        }
+    }
+
     /// An address with the prefix length of the whole range, which is on-link for every pod.
     fn on_link(&self, address: IpNet) -> IpNet {
         IpNet::new(address.addr(), self.settings.range.prefix_len()).unwrap_or(address)
     }
 
-    fn attached(&self, address: IpNet, gateways: &[IpNet]) -> Attachment {
+    fn attached(&self, addresses: Vec<IpNet>, gateways: &[IpNet]) -> Attachment {
         Attachment {
-            addresses: vec![self.on_link(address)],
+            addresses,
             gateways: gateways.iter().map(IpNet::addr).collect(),
             range: vec![self.settings.range],
             mtu: self.facts.mtu,
@@ -330,6 +431,8 @@ impl Node {
     async fn release(&self, of: &AttachmentRef) -> Result<Vec<IpNet>, ApiError> {
         let released = self.ipam.release(key(of)?).await?;
         lock(&self.attachments).remove([of]);
+        let gone = of.clone();
+        self.change_rules(move |rules| rules.remove(&gone)).await;
         if let Err(error) = self.forget_pending(of) {
             tracing::warn!(container = of.container_id, %error, "cannot forget a pending release");
         }
@@ -373,13 +476,25 @@ impl ControlService for Node {
         if pending::find(&self.settings.socket, &of.clone().into()).is_ok_and(|p| p.is_some()) {
             self.release(&of).await?;
         }
-        let gateways = self.ensure_gateway(left(end)).await?;
-        let address = self
-            .ipam
-            .allocate(key, request.subnet, request.address, left(end))
-            .await?;
-        lock(&self.attachments).insert(&request);
-        Ok(self.attached(address, &gateways))
+        let foreign = !request.addresses.is_empty();
+        let (addresses, gateways) = if foreign {
+            check_foreign(&request.addresses)?;
+            (request.addresses.clone(), self.gateways.borrow().clone())
+        } else {
+            let gateways = self.ensure_gateway(left(end)).await?;
+            let address = self
+                .ipam
+                .allocate(key, request.subnet, request.address, left(end))
+                .await?;
+            (vec![self.on_link(address)], gateways)
+        };
+        lock(&self.attachments).insert(&request, &addresses);
+        if let Some(mac) = request.mac {
+            // Before the interface is there: it never sends a frame that is not judged.
+            let pod = GuardedPod::new(&of, mac, &addresses);
+            self.change_rules(move |rules| rules.add(of, pod)).await;
+        }
+        Ok(self.attached(addresses, &gateways))
     }
 
     async fn detach(&self, request: DetachRequest) -> Result<Detached, ApiError> {
@@ -393,8 +508,15 @@ impl ControlService for Node {
     async fn attachment(&self, of: AttachmentRef) -> Result<Attachment, ApiError> {
         let address = self.ipam.lookup(key(&of)?).await?;
         let gateways = self.gateways.borrow().clone();
-        match address {
-            Some(address) => Ok(self.attached(address, &gateways)),
+        let addresses = match address {
+            Some(address) => Some(vec![self.on_link(address)]),
+            None => lock(&self.attachments)
+                .get(&of)
+                .filter(|entry| entry.foreign)
+                .map(|entry| entry.addresses.clone()),
+        };
+        match addresses {
+            Some(addresses) => Ok(self.attached(addresses, &gateways)),
             None => Err(ApiError::not_found(
                 format!(
                     "interface {} of container {} holds no address",
@@ -407,10 +529,15 @@ impl ControlService for Node {
 
     async fn gc(&self, request: GcRequest) -> Result<Collected, ApiError> {
         let status = self.ipam.status().await?;
+        let held = status
+            .allocations
+            .into_iter()
+            .map(|held| AttachmentRef::new(held.container_id, held.ifname));
+        let mut all: BTreeSet<_> = held.collect();
+        all.extend(lock(&self.attachments).iter().map(|(of, _)| of.clone()));
         let mut released = Vec::new();
-        for allocation in status.allocations {
-            let of = AttachmentRef::new(&allocation.container_id, &allocation.ifname);
-            let ours = allocation.container_id.contains(':');
+        for of in all {
+            let ours = of.container_id.contains(':');
             let judged = request
                 .network
                 .as_deref()
@@ -447,6 +574,7 @@ impl ControlService for Node {
         let ipam = timeout(REPORT_DEADLINE, self.ipam.status())
             .await
             .map_err(|_| silent("address pool"))??;
+        let dropped = self.dropped_by_rules().await;
         let mesh = timeout(REPORT_DEADLINE, self.mesh.view()).await;
         let Ok(Some(mesh)) = mesh else {
             return Err(silent("mesh"));
@@ -483,6 +611,8 @@ impl ControlService for Node {
         counters.insert("mesh_cut_off".to_owned(), mesh.cut_off);
         counters.insert("mesh_cargo_dropped".to_owned(), mesh.cargo_dropped);
         counters.insert("mesh_gossip_dropped".to_owned(), mesh.gossip_dropped);
+        let drops = dropped.into_iter();
+        counters.extend(drops.map(|(name, packets)| (format!("drop_{name}"), packets)));
         let mut conditions: Vec<_> = lock(&self.conditions).values().cloned().collect();
         conditions.extend(ipam.conditions.iter().cloned());
         Ok(assemble(Parts {
@@ -581,6 +711,28 @@ pub fn bridge_key(bridge: &str) -> Result<AllocationKey, ApiError> {
 fn key(of: &AttachmentRef) -> Result<AllocationKey, ApiError> {
     AllocationKey::new(&of.container_id, &of.ifname)
         .map_err(|error| ApiError::bad_request(error.to_string(), ""))
+}
+
+/// Addresses of another giver that an interface can have.
+fn check_foreign(addresses: &[IpNet]) -> Result<(), ApiError> {
+    let most = AttachRequest::MAX_FOREIGN_ADDRESSES;
+    if addresses.len() > most {
+        return Err(ApiError::bad_request(
+            format!(
+                "{} addresses are too many for an interface",
+                addresses.len()
+            ),
+            format!("give at most {most}"),
+        ));
+    }
+    let bad = |address: &&IpNet| address.addr().is_multicast() || address.addr().is_unspecified();
+    match addresses.iter().find(bad) {
+        Some(address) => Err(ApiError::bad_request(
+            format!("{address} is not an address that an interface can have"),
+            "see the IPAM plugin that gave it",
+        )),
+        None => Ok(()),
+    }
 }
 
 fn left(end: Instant) -> Duration {

@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 pub use endpoint::{Endpoint, ParseEndpointError};
 pub use given::{Given, Source};
-pub use validate::Settings;
+pub use validate::{NodeAddressChoice, Settings};
 
 /// The configuration file that is read if it is there, unless `--config` names another.
 pub const DEFAULT_FILE: &str = "/etc/weft/weft.toml";
@@ -102,11 +102,11 @@ pub struct Options {
     pub range: Option<Given>,
 
     /// Nodes among which the range is first split, the same list on all nodes; or how many nodes
-    /// agree on it
+    /// agree on it; or that the cluster's API server decides [default: cluster with --kubernetes]
     #[arg(
         long,
         env = "WEFT_IPAM_INIT",
-        value_name = "seed=NAME,NAME..|consensus=NUMBER"
+        value_name = "seed=NAME,NAME..|consensus=NUMBER|cluster"
     )]
     pub ipam_init: Option<Given>,
 
@@ -138,6 +138,40 @@ pub struct Options {
     /// Whether each thread of the data path stays on a processor of its own [default: off]
     #[arg(long, env = "WEFT_PIN_WORKERS", value_name = "on|off")]
     pub pin_workers: Option<Given>,
+
+    /// Whether what pods send out of the overlay's range carries the node's address [default: on]
+    #[arg(long, env = "WEFT_MASQUERADE", value_name = "on|off")]
+    pub masquerade: Option<Given>,
+
+    /// Whether frames with another Ethernet or IP address than the pod's are dropped; not for pods
+    /// that carry machines of their own [default: on with --kubernetes]
+    #[arg(long, env = "WEFT_SPOOF_GUARD", value_name = "on|off")]
+    pub spoof_guard: Option<Given>,
+
+    /// Where the plugin is installed once pods can be attached, as /opt/cni/bin [default: nowhere]
+    #[arg(long, env = "WEFT_CNI_BIN_DIR", value_name = "DIR")]
+    pub cni_bin_dir: Option<Given>,
+
+    /// Where the network's configuration is installed then, as /etc/cni/net.d [default: nowhere]
+    #[arg(long, env = "WEFT_CNI_CONF_DIR", value_name = "DIR")]
+    pub cni_conf_dir: Option<Given>,
+
+    /// Take peers from the nodes of the Kubernetes cluster that this router runs in, and give back
+    /// the addresses of those that are deleted; the name must be the Node's
+    #[arg(
+        long,
+        env = "WEFT_KUBERNETES",
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub kubernetes: Option<Given>,
+
+    /// Which address of the cluster's nodes is used: the one in this network, or in that of this
+    /// interface here [default: the InternalIP]
+    #[arg(long, env = "WEFT_NODE_ADDRESS", value_name = "CIDR|INTERFACE")]
+    pub node_address: Option<Given>,
 
     /// Connect to the peers that are named and to no others
     #[arg(
@@ -191,6 +225,12 @@ impl Options {
             offloads: text(self.offloads, lower.offloads),
             spin: text(self.spin, lower.spin),
             pin_workers: text(self.pin_workers, lower.pin_workers),
+            masquerade: text(self.masquerade, lower.masquerade),
+            spoof_guard: text(self.spoof_guard, lower.spoof_guard),
+            cni_bin_dir: text(self.cni_bin_dir, lower.cni_bin_dir),
+            cni_conf_dir: text(self.cni_conf_dir, lower.cni_conf_dir),
+            kubernetes: text(self.kubernetes, lower.kubernetes),
+            node_address: text(self.node_address, lower.node_address),
             no_discovery: text(self.no_discovery, lower.no_discovery),
             log_level: text(self.log_level, lower.log_level),
         }

@@ -140,3 +140,51 @@ fn called_weft_cni_it_is_the_plugin() {
         .unwrap();
     assert!(stdout(&output).contains("supportedVersions"), "{output:?}");
 }
+
+#[test]
+fn the_plugin_is_installed_and_removed_by_hand() {
+    let dir = tempfile::tempdir().unwrap();
+    let dirs = [
+        "--bin-dir",
+        dir.path().to_str().unwrap(),
+        "--conf-dir",
+        dir.path().to_str().unwrap(),
+    ];
+    let run = |verb: &str| weft(&[&[verb], &dirs[..]].concat(), &[]);
+    for said in ["installed", "installed already"] {
+        let output = run("install-cni");
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(stdout(&output).trim(), said);
+    }
+    // What is installed is the plugin.
+    let plugin = Command::new(dir.path().join("weft-cni"))
+        .env_clear()
+        .env("CNI_COMMAND", "VERSION")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    assert!(stdout(&plugin).contains("supportedVersions"), "{plugin:?}");
+    assert!(dir.path().join("10-weft.conflist").is_file());
+    assert!(run("uninstall-cni").status.success());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    let missing = weft(&["install-cni", "--bin-dir", "/nowhere"], &[]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(stderr(&missing).contains("/nowhere/weft-cni"));
+}
+
+/// Each line of its findings begins with how bad it is, and a bad one makes it fail.
+#[test]
+fn the_doctor_says_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("weft.sock");
+    let output = weft(&["doctor", "--socket", socket.to_str().unwrap()], &[]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let router = text
+        .lines()
+        .find(|line| line.contains("the router does not answer"));
+    assert!(
+        router.is_some_and(|line| line.starts_with("BAD ")),
+        "{text}"
+    );
+}

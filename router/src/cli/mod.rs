@@ -3,6 +3,8 @@
 //! Exit statuses: 0 well, 1 failed, 64 asked for something that cannot be (`EX_USAGE`,
 //! `sysexits(3)`).
 
+mod cni;
+mod doctor;
 mod ps;
 mod rmpeer;
 mod run;
@@ -34,6 +36,12 @@ enum Verb {
     Ps(ps::Args),
     /// Take over the addresses of a node that is gone for good
     Rmpeer(rmpeer::Args),
+    /// Look at this node and say what is wrong with it
+    Doctor(doctor::Args),
+    /// Put the plugin and its configuration where the container runtime looks for them
+    InstallCni(cni::Args),
+    /// Remove the plugin and its configuration
+    UninstallCni(cni::UninstallArgs),
     /// Try it on this machine: nodes, pods and traffic between them, in network namespaces
     Lab(crate::lab::Args),
 }
@@ -57,6 +65,9 @@ pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Status(args) => status::run(&args),
         Verb::Ps(args) => ps::run(&args),
         Verb::Rmpeer(args) => rmpeer::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
+        Verb::InstallCni(args) => cni::install(&args),
+        Verb::UninstallCni(args) => cni::uninstall(&args),
         Verb::Lab(args) => crate::lab::run(&args).unwrap_or_else(|error| {
             complain(format_args!("{error:#}"));
             ExitCode::FAILURE

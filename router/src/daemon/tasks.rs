@@ -18,9 +18,10 @@ use crate::settings::Endpoint;
 
 /// Between turns of the loops that tick.
 const TURN: Duration = Duration::from_secs(1);
-/// Between looks at the MAC table for silent stations, in turns.
+/// Between looks at the MAC table for silent stations, and at the rules for packets, in turns.
 const EXPIRE_EVERY: u32 = 5;
-/// Between looks for releases that a DEL noted because the router was slow, in turns.
+/// Between looks for releases that a DEL noted because the router was slow, and for attachments
+/// whose interface is gone, in turns.
 const PENDING_EVERY: u32 = 30;
 /// Between look-ups of the VTEPs' names.
 const LOOKUP_EVERY: Duration = Duration::from_secs(60);
@@ -143,9 +144,11 @@ async fn keep_house(node: Arc<Node>) -> &'static str {
         }
         if turn.is_multiple_of(EXPIRE_EVERY) {
             node.expire_macs();
+            node.assert_rules().await;
         }
         if turn.is_multiple_of(PENDING_EVERY) {
             node.release_pending().await;
+            node.release_absent().await;
         }
     }
 }

@@ -4,4 +4,6 @@
 pub mod datapath;
 pub mod ipam_service;
 pub mod ipam_store;
+pub mod kube;
 pub mod mesh_driver;
+pub mod rules_keeper;

@@ -86,6 +86,60 @@ fn a_number_of_electors_is_no_list_of_seeds() {
 }
 
 #[test]
+fn the_plugin_is_installed_whole_or_not() {
+    let both = [
+        "--cni-bin-dir=/opt/cni/bin",
+        "--cni-conf-dir=/etc/cni/net.d",
+    ];
+    let dirs = settings(&both, "").unwrap().cni_dirs.unwrap();
+    assert_eq!(dirs.bin, Path::new("/opt/cni/bin"));
+    assert_eq!(settings(&[], "").unwrap().cni_dirs, None);
+    for (line, key) in both.iter().zip(["cni_bin_dir", "cni_conf_dir"]) {
+        assert!(refusal(&[*line], "").contains(key));
+    }
+    assert!(refusal(&["--cni-bin-dir=bin", "--cni-conf-dir=/c"], "").contains("absolute"));
+}
+
+#[test]
+fn a_cluster_brings_its_own_defaults() {
+    let plain = settings(&[], "").unwrap();
+    assert!(!plain.kubernetes && !plain.cluster_divides && !plain.spoof_guard && plain.masquerade);
+    let cluster = settings(&["--kubernetes"], "").unwrap();
+    assert!(cluster.kubernetes && cluster.cluster_divides && cluster.spoof_guard);
+    let own = settings(
+        &["--kubernetes", "--ipam-init=seed=a", "--spoof-guard=off"],
+        "",
+    )
+    .unwrap();
+    assert!(!own.cluster_divides && !own.spoof_guard && own.seeds.len() == 1);
+    let choice = |text: &str| {
+        settings(&["--kubernetes", "--node-address", text], "")
+            .unwrap()
+            .node_address
+            .unwrap()
+    };
+    assert_eq!(
+        choice("192.0.2.9/24"),
+        NodeAddressChoice::Within("192.0.2.0/24".parse().unwrap())
+    );
+    assert_eq!(
+        choice("eth1"),
+        NodeAddressChoice::Interface("eth1".to_owned())
+    );
+    for line in [
+        &["--ipam-init", "cluster"][..],
+        &["--node-address", "eth1"],
+        &["--kubernetes", "--node-address", "a b"],
+    ] {
+        let text = refusal(line, "");
+        let key = line[line.len() - 2]
+            .trim_start_matches("--")
+            .replace('-', "_");
+        assert!(text.contains(&key), "{text}");
+    }
+}
+
+#[test]
 fn flag_beats_file_and_file_beats_default() {
     let file = "mtu = 1400\nvni = 7\npeer = [\"a\", \"b:1\"]\nno_discovery = true";
     let settings = settings(&["--mtu", "9000", "--peer", "c,d", "--peer=[::1]:9"], file).unwrap();
@@ -157,9 +211,9 @@ fn all_faults_are_reported_at_once_with_their_origin() {
 fn an_unknown_key_names_the_nearest_or_lists_all() {
     assert!(refusal(&[], "vxlan-port = 1").contains("did you mean vxlan_port?"));
     assert!(refusal(&[], "peers = []").contains("did you mean peer?"));
-    let text = refusal(&[], "[kubernetes]\nx = 1");
+    let text = refusal(&[], "[orchestrator]\nx = 1");
     assert!(
-        text.contains("kubernetes") && text.contains("the keys are name, state_dir,"),
+        text.contains("orchestrator") && text.contains("the keys are name, state_dir,"),
         "{text}"
     );
 }

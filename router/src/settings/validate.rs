@@ -12,6 +12,7 @@ use wire::{PeerName, Vni, vxlan};
 use crate::io::datapath::SpinPolicy;
 
 use super::{Endpoint, Given, Options, Problem, Source};
+use crate::install::CniDirs;
 
 /// Smallest MTU: what every IPv4 host must be able to receive (RFC 791 §3.1).
 const MIN_MTU: u16 = 576;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub seeds: Vec<PeerName>,
     /// How many nodes agree on the first split; none: not to be agreed upon.
     pub consensus: Option<u32>,
+    /// Whether the cluster's API server decides on the first split.
+    pub cluster_divides: bool,
     /// How long a released address rests.
     pub ipam_hold_down: Duration,
     /// The pods' MTU; none: found out.
@@ -75,10 +78,38 @@ pub struct Settings {
     pub spin: SpinPolicy,
     /// Whether each worker stays on a processor of its own.
     pub pin_workers: bool,
+    /// Whether what leaves the range carries the node's address.
+    pub masquerade: bool,
+    /// Whether pods are held to their addresses.
+    pub spoof_guard: bool,
+    /// Where plugin and configuration are installed; none: nowhere.
+    pub cni_dirs: Option<CniDirs>,
+    /// Whether peers are taken from the nodes of a Kubernetes cluster.
+    pub kubernetes: bool,
+    /// Which address of these is used; none: the internal one.
+    pub node_address: Option<NodeAddressChoice>,
     /// Whether peers of peers are connected to.
     pub discovery: bool,
     /// Filter of the log.
     pub log_level: String,
+}
+
+/// Which of a cluster node's addresses is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeAddressChoice {
+    /// The one in this network.
+    Within(IpNet),
+    /// The one in the network of this interface of this machine.
+    Interface(String),
+}
+
+impl Display for NodeAddressChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Within(net) => net.fmt(f),
+            Self::Interface(name) => name.fmt(f),
+        }
+    }
 }
 
 impl Settings {
@@ -123,6 +154,10 @@ impl Settings {
         let init = self
             .consensus
             .map_or(init, |count| format!("consensus={count}"));
+        let init = match self.cluster_divides {
+            true => "cluster".to_owned(),
+            false => init,
+        };
         line("ipam_init", text(&init));
         line(
             "ipam_hold_down",
@@ -145,6 +180,15 @@ impl Settings {
         };
         line("spin", spin);
         line("pin_workers", switch(self.pin_workers));
+        line("masquerade", switch(self.masquerade));
+        line("spoof_guard", switch(self.spoof_guard));
+        if let Some(CniDirs { bin, conf }) = &self.cni_dirs {
+            line("cni_bin_dir", text(&bin.display()));
+            line("cni_conf_dir", text(&conf.display()));
+        }
+        line("kubernetes", toml::Value::Boolean(self.kubernetes));
+        let choice = self.node_address.as_ref().map(ToString::to_string);
+        line("node_address", text(&choice.unwrap_or_default()));
         line("no_discovery", toml::Value::Boolean(!self.discovery));
         line("log_level", text(&self.log_level));
         out
@@ -168,12 +212,17 @@ pub(super) fn validate(
         default_metrics,
         metrics,
     );
-    let (seeds, consensus) = v.read(
-        "ipam_init",
-        &options.ipam_init,
-        (Vec::new(), None),
-        ipam_init,
-    );
+    let kubernetes = v.read("kubernetes", &options.kubernetes, false, switch);
+    let undecided = IpamInit {
+        cluster: kubernetes,
+        ..IpamInit::default()
+    };
+    let init = v.read("ipam_init", &options.ipam_init, undecided, ipam_init);
+    let IpamInit {
+        seeds,
+        consensus,
+        cluster: cluster_divides,
+    } = init;
     let settings = Settings {
         name: v.name(&options.name, host_name),
         state_dir: v.read(
@@ -201,6 +250,7 @@ pub(super) fn validate(
         range: v.read("range", &options.range, default_range(), range),
         seeds,
         consensus,
+        cluster_divides,
         ipam_hold_down: v.read(
             "ipam_hold_down",
             &options.ipam_hold_down,
@@ -218,6 +268,11 @@ pub(super) fn validate(
         offloads: v.read("offloads", &options.offloads, true, switch),
         spin: v.read("spin", &options.spin, SpinPolicy::OFF, spin),
         pin_workers: v.read("pin_workers", &options.pin_workers, false, switch),
+        masquerade: v.read("masquerade", &options.masquerade, true, switch),
+        spoof_guard: v.read("spoof_guard", &options.spoof_guard, kubernetes, switch),
+        cni_dirs: v.cni_dirs(options),
+        kubernetes,
+        node_address: v.read("node_address", &options.node_address, None, node_address),
         discovery: !v.read("no_discovery", &options.no_discovery, false, switch),
         log_level: v.read(
             "log_level",
@@ -299,6 +354,26 @@ impl Validator {
         endpoints
     }
 
+    fn cni_dirs(&mut self, options: &Options) -> Option<CniDirs> {
+        let (bin, conf) = (&options.cni_bin_dir, &options.cni_conf_dir);
+        let some = |text: &str| directory(text).map(Some);
+        let bin_dir = self.read("cni_bin_dir", bin, None, some);
+        let conf_dir = self.read("cni_conf_dir", conf, None, some);
+        if bin.is_some() != conf.is_some() {
+            let (key, given) = match bin {
+                Some(_) => ("cni_bin_dir", bin.as_ref()),
+                None => ("cni_conf_dir", conf.as_ref()),
+            };
+            let both = "a plugin without its configuration does nothing, nor does a configuration \
+                        without its plugin: set cni_bin_dir and cni_conf_dir";
+            self.problem(key, given, both);
+        }
+        Some(CniDirs {
+            bin: bin_dir?,
+            conf: conf_dir?,
+        })
+    }
+
     /// What single values cannot show: names and ports that must differ.
     fn together(&mut self, options: &Options, settings: &Settings) {
         if settings.bridge == settings.tap {
@@ -333,6 +408,21 @@ impl Validator {
                     "control_port is {} too: the two must differ",
                     settings.control_port
                 ),
+            );
+        }
+        if settings.cluster_divides && !settings.kubernetes {
+            self.problem(
+                "ipam_init",
+                options.ipam_init.as_ref(),
+                "there is no cluster to ask: set --kubernetes too",
+            );
+        }
+        if settings.node_address.is_some() && !settings.kubernetes {
+            self.problem(
+                "node_address",
+                options.node_address.as_ref(),
+                "only nodes of a cluster have addresses to choose from: set --kubernetes, or leave \
+                 it out",
             );
         }
         let addresses = range_size(settings.range);
@@ -478,14 +568,41 @@ fn range_size(range: IpNet) -> u128 {
     1u128.checked_shl(bits.into()).unwrap_or(u128::MAX)
 }
 
-/// Seeds, or the number of nodes that agree.
-type IpamInit = (Vec<PeerName>, Option<u32>);
+/// Seeds, or the number of nodes that agree, or that the cluster decides.
+#[derive(Default)]
+struct IpamInit {
+    seeds: Vec<PeerName>,
+    consensus: Option<u32>,
+    cluster: bool,
+}
+
+fn node_address(text: &str) -> Result<Option<NodeAddressChoice>, String> {
+    if text.contains('/') {
+        let net: IpNet = text
+            .parse()
+            .map_err(|_| "not a CIDR: write a network as in 192.0.2.0/24".to_owned())?;
+        return Ok(Some(NodeAddressChoice::Within(net.trunc())));
+    }
+    match ifname(text) {
+        Ok(name) => Ok(Some(NodeAddressChoice::Interface(name))),
+        Err(_) => Err("write a network as in 192.0.2.0/24, or an interface's name".to_owned()),
+    }
+}
 
 fn ipam_init(text: &str) -> Result<IpamInit, String> {
+    if text == "cluster" {
+        return Ok(IpamInit {
+            cluster: true,
+            ..IpamInit::default()
+        });
+    }
     if let Some(count) = text.strip_prefix("consensus=") {
         let count = count.trim().parse().ok().filter(|count| *count > 0);
         return match count {
-            Some(count) => Ok((Vec::new(), Some(count))),
+            Some(count) => Ok(IpamInit {
+                consensus: Some(count),
+                ..IpamInit::default()
+            }),
             None => Err("write the number of nodes that agree, as in consensus=3".to_owned()),
         };
     }
@@ -502,7 +619,10 @@ fn ipam_init(text: &str) -> Result<IpamInit, String> {
         }
         seeds.push(name);
     }
-    Ok((seeds, None))
+    Ok(IpamInit {
+        seeds,
+        ..IpamInit::default()
+    })
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -2,18 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hostnet::netns::NetNs;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::cluster::{Stranger, WEFT, cluster, pings, unique};
-
-/// Where Debian's `containernetworking-plugins` lie.
-const PLUGINS: &str = "/usr/lib/cni";
+use crate::cluster::{Stranger, cluster, pings};
+use crate::runtime::PodNs;
 
 /// A connection to a port of the node ends up in the pod; a rate is set on the pod's host veth.
 #[test]
@@ -36,7 +30,8 @@ fn portmap_and_bandwidth_follow_in_the_list() {
     ];
     let mut previous = None;
     for config in &list {
-        previous = Some(pod.call(&node.netns, "ADD", config, previous.as_ref()));
+        let added = pod.call(&node.netns, "ADD", config, previous.as_ref());
+        previous = Some(added.expect_json());
     }
     let result = previous.unwrap();
     assert_eq!(
@@ -68,80 +63,10 @@ fn portmap_and_bandwidth_follow_in_the_list() {
     assert_eq!(server.join().unwrap().ip(), stranger.address);
 
     for config in list.iter().rev() {
-        pod.call(&node.netns, "DEL", config, Some(&result));
+        pod.call(&node.netns, "DEL", config, Some(&result))
+            .expect_ok();
     }
     let address = result["ips"][0]["address"].as_str().unwrap();
     let address = address.split('/').next().unwrap().parse().unwrap();
     assert!(!pings(&world.pods[0].netns, address, 56));
-}
-
-/// A namespace for a container.
-struct PodNs {
-    name: String,
-    netns: NetNs,
-}
-
-impl PodNs {
-    fn new() -> Self {
-        let name = unique("wp");
-        Self {
-            netns: NetNs::create(&name).unwrap(),
-            name,
-        }
-    }
-
-    /// Executes a plugin in the node's namespace as a runtime does.
-    fn call(&self, node: &NetNs, verb: &str, config: &Value, prev: Option<&Value>) -> Value {
-        let mut config = config.clone();
-        let kind = config["type"].as_str().unwrap().to_owned();
-        config["cniVersion"] = json!("1.0.0");
-        config["name"] = json!("weft");
-        if let Some(prev) = prev {
-            config["prevResult"] = prev.clone();
-        }
-        let own = kind == "weft-cni";
-        let program = if own {
-            WEFT.into()
-        } else {
-            Path::new(PLUGINS).join(&kind)
-        };
-        let mut command = Command::new(&program);
-        command
-            .arg0(&kind)
-            .env("CNI_COMMAND", verb)
-            .env("CNI_CONTAINERID", &self.name)
-            .env("CNI_NETNS", NetNs::path(&self.name))
-            .env("CNI_IFNAME", "eth0")
-            .env("CNI_PATH", PLUGINS)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let child = node.run(|| command.spawn()).unwrap();
-        let mut child = child.unwrap_or_else(|error| {
-            panic!(
-                "{}: {error}; .ci/test installs containernetworking-plugins",
-                program.display()
-            )
-        });
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(config.to_string().as_bytes())
-            .unwrap();
-        let output = child.wait_with_output().unwrap();
-        let words = [&output.stdout[..], &output.stderr].concat();
-        assert!(
-            output.status.success(),
-            "{kind} {verb}: {}",
-            String::from_utf8_lossy(&words)
-        );
-        serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
-    }
-}
-
-impl Drop for PodNs {
-    fn drop(&mut self) {
-        NetNs::remove(&self.name).unwrap();
-    }
 }

@@ -6,17 +6,25 @@
     reason = "a test that meets what it does not expect fails, wherever that is"
 )]
 
+#[path = "../../src/io/kube/apiserver.rs"]
+mod apiserver;
 mod chained;
+mod churn;
 mod cluster;
+mod cni;
 mod edges;
 mod flat;
 mod flow;
 mod frames;
+mod in_cluster;
 mod ipam;
 mod order;
+mod outside;
 mod peers;
 mod relay;
 mod restart;
+mod runtime;
 mod six;
+mod spoofing;
 mod stream;
 mod vtep;
