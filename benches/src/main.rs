@@ -8,6 +8,7 @@ mod cni;
 mod compare;
 mod cpu;
 mod events;
+mod ipam;
 mod latency;
 mod machine;
 mod mesh;
@@ -59,6 +60,8 @@ enum Verb {
     Report(report::Args),
     /// What has changed from one record to another, beyond the noise
     Compare(compare::Args),
+    /// The address pool with its disk: one address at a time, and many at once
+    Ipam(ipam::Args),
     /// Reads and writes of a TAP: one frame a call (tun-tap) beside weft's super-frames
     Tap(tap::Args),
 }
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
             Verb::Pair(args) => pair::run(&args, &interrupt),
             Verb::Report(args) => report::run(&args),
             Verb::Compare(args) => compare::run(&args),
+            Verb::Ipam(args) => ipam::run(&args, &interrupt),
             Verb::Tap(args) => tap::run(&args, &interrupt),
         });
     match result {

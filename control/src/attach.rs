@@ -28,7 +28,7 @@ pub struct AttachRequest {
     /// Takes the address from this part of the range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet: Option<IpNet>,
-    /// Takes exactly this address, or fails with `conflict`.
+    /// Takes exactly this address, or fails with `conflict` if it cannot be had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
     /// The Ethernet address that the container's interface is going to have, if the caller makes

@@ -345,6 +345,9 @@ pub struct AllocationStatus {
     pub ifname: String,
     /// The address with the prefix length of the range.
     pub address: IpNet,
+    /// The interface's Ethernet address, as it was made; none if the router was not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
 }
 
 /// Something that an operator should look at.

@@ -45,7 +45,7 @@ pub use self::view::{AgentView, Notice, PeerSpace};
 use crate::allocator::{AllocateError, Allocation, AllocationKey, Allocator, Change};
 use crate::range::Range;
 use crate::range_set::RangeSet;
-use crate::ring::{Delta, Ring, Seeding};
+use crate::ring::{Delta, Ring, SeedError, Seeding};
 
 /// Between repeats of what was not answered.
 const REPEAT: Duration = Duration::from_secs(1);
@@ -67,6 +67,9 @@ pub struct AgentSettings {
     /// Whether other nodes are named to connect to: a node that starts with nothing then waits
     /// for one of them.
     pub expects_peers: bool,
+    /// The part of the range from which addresses are taken unless another is asked for; none: the
+    /// whole. Has to be a subnet that [`Agent::allocate`] takes.
+    pub default_subnet: Option<IpNet>,
 }
 
 /// What comes to an agent.
@@ -210,8 +213,8 @@ impl Agent {
         std::mem::take(&mut self.unsaved)
     }
 
-    /// See [`Allocator::allocate`]. Space that is missing is asked for; try again when messages
-    /// have come.
+    /// See [`Allocator::allocate`]; without a subnet, the settings' default is meant. Space that is
+    /// missing is asked for; try again when messages have come.
     ///
     /// # Errors
     /// Those of the allocator, and what is waited for.
@@ -221,11 +224,12 @@ impl Agent {
         subnet: Option<IpNet>,
         now: Duration,
     ) -> Result<IpNet, AllocateError> {
-        if let Some(held) = self.allocator.lookup_in(key, subnet) {
+        if let Some(held) = self.lookup_in(key, subnet) {
             return Ok(held);
         }
         self.admitted()?;
-        let allocated = self.allocator.allocate(key, subnet, now);
+        let subnet = subnet.unwrap_or(self.home());
+        let allocated = self.allocator.allocate(key, Some(subnet), now);
         match &allocated {
             Ok(_) => self.look_ahead(now),
             Err(
@@ -233,15 +237,23 @@ impl Agent {
                 | AllocateError::NothingOwned { .. }
                 | AllocateError::SubnetOfPeers { .. },
             ) => {
-                let net = subnet.unwrap_or(self.allocator.universe().net());
-                self.want(Range::of(net), now);
+                self.want(Range::of(subnet), now);
             }
             Err(_) => {}
         }
         allocated.map_err(|error| self.explained(error))
     }
 
-    /// See [`Allocator::claim`].
+    /// What a key has in a subnet; without one, in the default subnet or in the whole range.
+    pub fn lookup_in(&self, key: &AllocationKey, subnet: Option<IpNet>) -> Option<IpNet> {
+        let home = subnet.unwrap_or(self.home());
+        let held = self.allocator.lookup_in(key, Some(home));
+        // What was given before there was a default.
+        held.or_else(|| self.allocator.lookup_in(key, subnet))
+    }
+
+    /// See [`Allocator::claim`]. An address of another node is asked for; try again when messages
+    /// have come.
     ///
     /// # Errors
     /// Those of the allocator, and what is waited for.
@@ -252,10 +264,16 @@ impl Agent {
         address: IpAddr,
         now: Duration,
     ) -> Result<IpNet, AllocateError> {
-        if self.allocator.lookup_in(key, subnet).is_none() {
+        if self.lookup_in(key, subnet).is_none() {
             self.admitted()?;
         }
         let claimed = self.allocator.claim(key, subnet, address, now);
+        if let (Err(AllocateError::AddressOfPeer { .. }), Some(at)) =
+            (&claimed, self.allocator.universe().number(address))
+        {
+            // Its owner is asked for this one address; try again when it has answered.
+            self.want(Range::single(at), now);
+        }
         claimed.map_err(|error| self.explained(error))
     }
 
@@ -326,9 +344,30 @@ impl Agent {
     /// That is the answer.
     pub fn available(&self) -> Result<(), AllocateError> {
         self.admitted()?;
-        self.allocator
-            .available()
-            .map_err(|error| self.explained(error))
+        let available = self.allocator.available(self.home());
+        available.map_err(|error| self.explained(error))
+    }
+
+    /// An authority has said among whom the range is first divided. It says the same to all who
+    /// ask; what is divided already stays.
+    ///
+    /// # Errors
+    /// The range has no room for so many.
+    pub fn divide(&mut self, among: &Seeding, now: Duration) -> Result<(), SeedError> {
+        let seeded = Ring::seeded(self.ring().universe(), among)?;
+        let mut ring = self.ring().clone();
+        if ring.is_undecided() && ring.merge(&seeded.delta()).is_ok() {
+            self.set_ring(ring, now);
+            self.inquiry.start_over();
+            self.pursue(now);
+        }
+        Ok(())
+    }
+
+    /// From where addresses are taken unless a subnet is asked for.
+    fn home(&self) -> IpNet {
+        let universe = self.allocator.universe();
+        self.settings.default_subnet.unwrap_or(universe.net())
     }
 
     fn take(&mut self, from: &PeerName, message: Message, now: Duration) {

@@ -184,6 +184,12 @@ impl Allocator {
         self.space.free()
     }
 
+    /// Whether this address is owned, neither withheld nor reserved, and not in use; it may be at
+    /// rest.
+    pub(crate) fn may_give(&self, address: u128) -> bool {
+        self.space.owned().contains(address) && !self.used.contains_key(&address)
+    }
+
     /// Addresses in use here that another node owns, with their keys.
     pub fn estranged(&self) -> impl Iterator<Item = (u128, &AllocationKey)> + '_ {
         let mine = |at: u128| self.ring.owner_of(at) == Some(&self.me);
@@ -376,12 +382,16 @@ impl Allocator {
         }
     }
 
-    /// Whether the next [`allocate`](Self::allocate) without a subnet would give an address, and
-    /// if not, what it would say.
-    pub fn available(&self) -> Result<(), AllocateError> {
-        match self.space.next_within(self.hosts()) {
+    /// Whether the next [`allocate`](Self::allocate) in this subnet would give an address, and if
+    /// not, what it would say.
+    pub fn available(&self, subnet: IpNet) -> Result<(), AllocateError> {
+        let subnet = self.subnet(Some(subnet))?;
+        let window = Range::of(subnet)
+            .hosts()
+            .expect("a subnet has at least two hosts");
+        match self.space.next_within(window) {
             Some(_) => Ok(()),
-            None => Err(self.why_none(self.universe().net(), self.hosts())),
+            None => Err(self.why_none(subnet, window)),
         }
     }
 

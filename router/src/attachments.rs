@@ -126,6 +126,11 @@ impl Attachments {
             .is_some_and(|entry| entry.network.as_deref() == Some(network))
     }
 
+    /// The interface's Ethernet address.
+    pub fn mac(&self, of: &AttachmentRef) -> Option<Mac> {
+        self.entries.get(of)?.mac
+    }
+
     fn save(&self) {
         let lines: Vec<_> = self
             .entries
@@ -170,12 +175,18 @@ mod tests {
     fn kept_over_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let mut attachments = Attachments::load(dir.path());
-        attachments.insert(&request("a", Some("weft")), &[]);
+        let mac = of("a").mac();
+        let with_mac = AttachRequest {
+            mac: Some(mac),
+            ..request("a", Some("weft"))
+        };
+        attachments.insert(&with_mac, &[]);
         attachments.insert(&request("b", Some("other")), &[]);
         attachments.insert(&request("c", None), &[]);
         attachments.remove([&of("b"), &of("unknown")]);
         let attachments = Attachments::load(dir.path());
         assert!(attachments.is_of(&of("a"), "weft"));
+        assert_eq!(attachments.mac(&of("a")), Some(mac));
         assert!(!attachments.is_of(&of("a"), "other"));
         assert!(!attachments.is_of(&of("b"), "other"));
         assert!(!attachments.is_of(&of("c"), "weft"));

@@ -474,6 +474,7 @@ fn start_ipam(settings: &Settings, division: Option<Division>) -> anyhow::Result
         state_dir: settings.state_dir.clone(),
         hold_down: settings.ipam_hold_down,
         expects_peers: others || !settings.peers.is_empty(),
+        default_subnet: settings.default_subnet,
     })
 }
 

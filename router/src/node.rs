@@ -571,10 +571,18 @@ impl ControlService for Node {
     }
 
     async fn status(&self) -> Result<Status, ApiError> {
-        let ipam = timeout(REPORT_DEADLINE, self.ipam.status())
+        let mut ipam = timeout(REPORT_DEADLINE, self.ipam.status())
             .await
             .map_err(|_| silent("address pool"))??;
         let dropped = self.dropped_by_rules().await;
+        for held in &mut ipam.allocations {
+            let of = AttachmentRef::new(&held.container_id, &held.ifname);
+            held.mac = if of.container_id == BRIDGE_HOLDER {
+                Some(self.facts.bridge_mac)
+            } else {
+                lock(&self.attachments).mac(&of)
+            };
+        }
         let mesh = timeout(REPORT_DEADLINE, self.mesh.view()).await;
         let Ok(Some(mesh)) = mesh else {
             return Err(silent("mesh"));

@@ -110,6 +110,11 @@ pub struct Options {
     )]
     pub ipam_init: Option<Given>,
 
+    /// Part of the range from which addresses are taken unless a network names another
+    /// [default: the whole range]
+    #[arg(long, env = "WEFT_IPAM_DEFAULT_SUBNET", value_name = "CIDR")]
+    pub ipam_default_subnet: Option<Given>,
+
     /// How long a released address rests before it is handed out again [default: 60s]
     #[arg(long, env = "WEFT_IPAM_HOLD_DOWN", value_name = "DURATION")]
     pub ipam_hold_down: Option<Given>,
@@ -218,6 +223,7 @@ impl Options {
             metrics_address: text(self.metrics_address, lower.metrics_address),
             range: text(self.range, lower.range),
             ipam_init: text(self.ipam_init, lower.ipam_init),
+            ipam_default_subnet: text(self.ipam_default_subnet, lower.ipam_default_subnet),
             ipam_hold_down: text(self.ipam_hold_down, lower.ipam_hold_down),
             mtu: text(self.mtu, lower.mtu),
             mac_age: text(self.mac_age, lower.mac_age),

@@ -14,6 +14,7 @@ pub mod check;
 mod cluster;
 mod network;
 mod node;
+pub mod plan;
 pub mod pool;
 mod trace;
 

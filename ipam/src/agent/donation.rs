@@ -74,17 +74,17 @@ impl Agent {
 
     /// Asks for more before there is none.
     pub(super) fn look_ahead(&mut self, now: Duration) {
-        let universe = self.allocator.universe().range();
+        let home = Range::of(self.home());
         // A small range is not shared out in reserves.
-        let low = LOW_WATER.min(universe.size() / 16);
+        let low = LOW_WATER.min(home.size() / 16);
         if !self.is_admitted()
-            || self.allocator.free().size() >= low.max(1)
+            || self.allocator.free().size_within(home) >= low.max(1)
             || self.ring().is_undecided()
             || !self.round.ranges.is_empty()
         {
             return;
         }
-        self.wants.windows.entry(universe).or_insert(None);
+        self.wants.windows.entry(home).or_insert(None);
         self.ask(now);
         self.schedule(now);
     }
@@ -131,11 +131,11 @@ impl Agent {
 
     /// Callers give up; the reserve is wanted all the same.
     fn forget_who_left(&mut self, now: Duration) {
-        let universe = self.allocator.universe().range();
+        let home = Range::of(self.home());
         self.wants.windows.retain(|window, until| {
             if until.is_some_and(|until| until < now) {
                 *until = None;
-                return *window == universe;
+                return *window == home;
             }
             true
         });
@@ -212,7 +212,12 @@ impl Agent {
         let noted = ring.note(to, Member { life, gone: 0 });
         let asker = ring.roster().get(to);
         let welcome = self.is_admitted() && asker.is_alive() && asker.life == life;
-        let block = self.block_for(window, u128::from(size), urgent);
+        // A claim of one address is not held up by a hold-down: as for a container of this node.
+        let block = match window.size() {
+            1 if urgent && self.allocator.may_give(window.first()) => Some(window),
+            1 => None,
+            _ => self.block_for(window, u128::from(size), urgent),
+        };
         if let Some(block) = block.filter(|_| welcome)
             && let Ok(mut gift) = ring.give(block, &self.me, to)
         {

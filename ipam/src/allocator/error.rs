@@ -91,7 +91,7 @@ pub enum AllocateError {
         subnet: IpNet,
     },
     /// Another peer owns the address.
-    #[error("address {address} is owned by node {owner}")]
+    #[error("address {address} is owned by node {owner}, which has not given it")]
     AddressOfPeer {
         /// What was asked for.
         address: IpAddr,
@@ -181,7 +181,10 @@ impl AllocateError {
             Self::AddressOutside { subnet, .. } => format!("ask for an address of {subnet}"),
             Self::AddressReserved { .. } => "ask for another address".to_owned(),
             Self::AddressOfPeer { owner, .. } => {
-                format!("run the container on {owner}, or ask for an address that this node owns")
+                format!(
+                    "see on {owner} whether a container has it (weft ps), and that both are \
+                    connected; or ask for another address"
+                )
             }
             Self::AddressWithheld { .. } => {
                 "ask for another address, or try again later".to_owned()

@@ -305,7 +305,7 @@ fn lowest_first_and_idempotent() {
         Ok(net("10.32.0.3/12"))
     );
     assert_eq!(a.allocations().count(), 3);
-    assert_eq!(a.available(), Ok(()));
+    assert_eq!(a.available(net("10.32.0.0/12")), Ok(()));
 }
 
 #[test]
@@ -319,6 +319,7 @@ fn a_subnet_has_its_own_prefix_and_ends() {
         full.to_string(),
         "all 2 addresses of 10.33.0.0/30 that this node owns are in use (0 are owned by other nodes)"
     );
+    assert_eq!(a.available(net("10.33.0.0/30")), Err(full));
     // The same container may have an address in each of several subnets.
     assert_eq!(a.allocate(&key(1), None, T0), Ok(net("10.32.0.1/12")));
     assert_eq!(a.lookup_in(&key(1), subnet), Some(net("10.33.0.1/30")));
@@ -387,7 +388,7 @@ fn ipv6_is_the_same_code() {
     let error = a.claim(&key(2), None, wanted, T0).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "address fd00:1:0:ffff::1 is owned by node c"
+        "address fd00:1:0:ffff::1 is owned by node c, which has not given it"
     );
 }
 

@@ -1,4 +1,4 @@
-//! `weft ps`: the containers of this node and their addresses.
+//! `weft ps`: the containers of this node, their Ethernet addresses and their addresses.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,10 +22,16 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> ExitCode {
     match Client::new(&args.socket, DEADLINE).status() {
         Ok(status) => {
-            println!("{:<64}  {:<15}  ADDRESS", "CONTAINER", "INTERFACE");
+            println!(
+                "{:<64}  {:<15}  {:<17}  ADDRESS",
+                "CONTAINER", "INTERFACE", "MAC"
+            );
             for held in &status.ipam.allocations {
+                let mac = held
+                    .mac
+                    .map_or_else(|| "-".to_owned(), |mac| mac.to_string());
                 println!(
-                    "{:<64}  {:<15}  {}",
+                    "{:<64}  {:<15}  {mac:<17}  {}",
                     held.container_id, held.ifname, held.address
                 );
             }

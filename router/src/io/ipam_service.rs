@@ -77,6 +77,8 @@ pub struct IpamOptions {
     pub hold_down: Duration,
     /// Whether other nodes are named to connect to.
     pub expects_peers: bool,
+    /// Where addresses come from unless a subnet is asked for; none: the whole range.
+    pub default_subnet: Option<IpNet>,
 }
 
 /// Opens the store and starts the thread.

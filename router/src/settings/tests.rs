@@ -271,6 +271,23 @@ fn values_that_cannot_be() {
         ("--ipam-init", "consensus=0", "consensus=3"),
         ("--ipam-init", "consensus=many", "consensus=3"),
         ("--ipam-init", "seed=a,b,a", "listed twice"),
+        ("--ipam-init", "cluster", "seed=a,b,c"),
+        (
+            "--ipam-default-subnet",
+            "10.32.0.1/16",
+            "write 10.32.0.0/16",
+        ),
+        ("--ipam-default-subnet", "10.32.0.0/31", "/30 or shorter"),
+        (
+            "--ipam-default-subnet",
+            "10.0.0.0/16",
+            "subnet of 10.32.0.0/12",
+        ),
+        (
+            "--ipam-default-subnet",
+            "fd00::/64",
+            "subnet of 10.32.0.0/12",
+        ),
         ("--ipam-hold-down", "0s", "1s to 7days"),
         ("--mac-age", "long", "1s to 7days"),
         ("--mtu", "65486", "576 to 65485"),

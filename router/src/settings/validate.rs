@@ -58,6 +58,8 @@ pub struct Settings {
     pub metrics_address: Option<SocketAddr>,
     /// Addresses of the overlay.
     pub range: IpNet,
+    /// Where addresses come from unless a network names a subnet; none: the whole range.
+    pub default_subnet: Option<IpNet>,
     /// Nodes among which the range is first split; empty: not decided here.
     pub seeds: Vec<PeerName>,
     /// How many nodes agree on the first split; none: not to be agreed upon.
@@ -159,6 +161,8 @@ impl Settings {
             false => init,
         };
         line("ipam_init", text(&init));
+        let subnet = self.default_subnet.map(|subnet| subnet.to_string());
+        line("ipam_default_subnet", text(&subnet.unwrap_or_default()));
         line(
             "ipam_hold_down",
             text(&humantime::format_duration(self.ipam_hold_down)),
@@ -248,6 +252,12 @@ pub(super) fn validate(
         listen: v.read("listen", &options.listen, None, listen),
         metrics_address,
         range: v.read("range", &options.range, default_range(), range),
+        default_subnet: v.read(
+            "ipam_default_subnet",
+            &options.ipam_default_subnet,
+            None,
+            subnet,
+        ),
         seeds,
         consensus,
         cluster_divides,
@@ -425,6 +435,19 @@ impl Validator {
                  it out",
             );
         }
+        if let Some(subnet) = settings
+            .default_subnet
+            .filter(|subnet| !settings.range.contains(subnet))
+        {
+            self.problem(
+                "ipam_default_subnet",
+                options.ipam_default_subnet.as_ref(),
+                format_args!(
+                    "{subnet} is no part of the range: use a subnet of {}",
+                    settings.range
+                ),
+            );
+        }
         let addresses = range_size(settings.range);
         if addresses / 4 < settings.seeds.len() as u128 {
             self.problem(
@@ -588,6 +611,22 @@ fn node_address(text: &str) -> Result<Option<NodeAddressChoice>, String> {
         Err(_) => Err("write a network as in 192.0.2.0/24, or an interface's name".to_owned()),
     }
 }
+fn subnet(text: &str) -> Result<Option<IpNet>, String> {
+    let subnet: IpNet = text
+        .parse()
+        .map_err(|_| "not a subnet in CIDR form: write it as 10.32.64.0/20".to_owned())?;
+    if subnet.trunc() != subnet {
+        let network = subnet.trunc();
+        return Err(format!("has bits set behind the prefix: write {network}"));
+    }
+    let longest = subnet.max_prefix_len() - 2;
+    if subnet.prefix_len() > longest {
+        return Err(format!(
+            "has no room for pods: use a prefix of /{longest} or shorter"
+        ));
+    }
+    Ok(Some(subnet))
+}
 
 fn ipam_init(text: &str) -> Result<IpamInit, String> {
     if text == "cluster" {
@@ -605,6 +644,11 @@ fn ipam_init(text: &str) -> Result<IpamInit, String> {
             }),
             None => Err("write the number of nodes that agree, as in consensus=3".to_owned()),
         };
+    }
+    if text == "cluster" {
+        return Err("the router does not ask an orchestrator yet: write seed= and the names of the first nodes, \
+                    as in seed=a,b,c"
+            .to_owned());
     }
     let Some(list) = text.strip_prefix("seed=") else {
         return Err("write seed= and the names of the first nodes, as in seed=a,b,c, or consensus= and the number of \

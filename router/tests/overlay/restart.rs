@@ -94,6 +94,21 @@ fn a_router_without_its_tap_ends() {
     });
 }
 
+/// What `weft ps` shows is what the pod has, and survives the router.
+#[test]
+fn i7_the_macs_of_pods_are_known_after_a_restart() {
+    let mut world = cluster(1, 2, &[]);
+    world.end_router(0, Signal::SIGKILL).unwrap();
+    world.start_router_again(0, &[]).unwrap();
+    let allocations = world.nodes[0].status().unwrap().ipam.allocations;
+    for pod in &world.pods {
+        let held = allocations
+            .iter()
+            .find(|held| held.container_id == pod.layout.container_id);
+        assert_eq!(held.unwrap().mac, Some(pod.mac));
+    }
+}
+
 /// The addresses that a node has handed out, and to whom.
 fn held(status: &Status) -> Vec<(String, ipnet::IpNet)> {
     let allocations = status.ipam.allocations.iter();

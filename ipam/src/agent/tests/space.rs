@@ -92,6 +92,86 @@ fn a_subnet_of_peers_is_asked_for() {
     assert!(subnet.contains(&got.unwrap().unwrap().addr()));
 }
 
+/// Nodes take from the default subnet, and get space in it from whoever owns it; a container that
+/// has an address from before keeps it.
+#[test]
+fn addresses_come_from_the_default_subnet() {
+    let mut world = World::of("10.32.0.0/12", &["a", "b"], &["a", "b"]);
+    let old = world.allocate("b", "old").unwrap();
+    let subnet: ipnet::IpNet = "10.32.128.0/17".parse().unwrap();
+    let settings = crate::AgentSettings {
+        default_subnet: Some(subnet),
+        ..seeds(&["a", "b"])
+    };
+    world.start("b", settings);
+    world.pass(SOON);
+    for i in 0..1000 {
+        let given = world.allocate("b", &format!("pod{i}")).unwrap();
+        assert!(
+            subnet.contains(&given.addr()) && given.prefix_len() == 17,
+            "{given}"
+        );
+        world.settle();
+    }
+    assert_eq!(world.allocate("b", "old").unwrap(), old);
+    assert_eq!(world.agent("b").available(), Ok(()));
+    world.assert_agreed();
+}
+
+#[test]
+fn an_authority_divides_once() {
+    let mut world = World::new("10.0.0.0/24");
+    for node in ["a", "b"] {
+        world.start(node, crate::AgentSettings::default());
+    }
+    for first in ["b", "a"] {
+        world.ask("a", |agent, now| {
+            let among = crate::Seeding::new([name(first)]).unwrap();
+            agent.divide(&among, now).unwrap();
+        });
+        world.pass(SOON);
+    }
+    world.assert_agreed();
+    assert_eq!(world.agent("a").ring().seedings().len(), 1);
+    world.allocate("a", "pod").unwrap();
+    world.allocate("b", "pod").unwrap();
+}
+
+fn claim(world: &mut World, node: &str, pod: &str, address: &str) -> Result<(), AllocateError> {
+    let mut got = None;
+    for _ in 0..2 {
+        world.ask(node, |agent, now| {
+            let address = address.parse().unwrap();
+            got = Some(agent.claim(&super::world::key(pod), None, address, now));
+        });
+        world.settle();
+    }
+    got.unwrap()
+        .map(|net| assert_eq!(net.addr().to_string(), address))
+}
+
+#[test]
+fn an_address_of_another_node_can_be_claimed() {
+    let mut world = World::of("10.0.0.0/24", &["a", "b"], &["a", "b"]);
+    claim(&mut world, "b", "pod", "10.0.0.9").unwrap();
+    world.assert_agreed();
+    // At rest is no obstacle, in use is.
+    world.allocate("a", "old").unwrap();
+    let error = claim(&mut world, "b", "other", "10.0.0.1").unwrap_err();
+    assert!(
+        matches!(error, AllocateError::AddressOfPeer { .. }),
+        "{error}"
+    );
+    world.ask("a", |agent, now| {
+        agent.release(&super::world::key("old"), now);
+    });
+    world.pass(SOON);
+    claim(&mut world, "b", "other", "10.0.0.1").unwrap();
+    let next = world.allocate("a", "next").unwrap();
+    assert_eq!(next.addr().to_string(), "10.0.0.2");
+    world.assert_agreed();
+}
+
 #[test]
 fn idle_space_comes_back_in_one_piece() {
     let mut world = World::of("10.32.0.0/12", &["a", "b"], &["a"]);

@@ -239,7 +239,6 @@ impl Engine {
         match (&self.foreign, address) {
             (Some(foreign), _) => self
                 .agent
-                .allocator()
                 .lookup_in(key, subnet)
                 .ok_or_else(|| foreign.clone()),
             (None, Some(address)) => Ok(self.agent.claim(key, subnet, address, now)?),
@@ -432,6 +431,7 @@ impl Engine {
                     IpamInit::Undecided | IpamInit::Seed(_) => None,
                 },
                 expects_peers: self.options.expects_peers,
+                default_subnet: self.options.default_subnet,
             },
         };
         self.agent = Agent::start(allocator, &agent, settings, now)
@@ -522,6 +522,7 @@ impl Engine {
                     container_id: key.container_id().to_owned(),
                     ifname: key.ifname().to_owned(),
                     address,
+                    mac: None,
                 })
                 .collect(),
             peers: view
@@ -580,6 +581,8 @@ fn may_change(error: &AllocateError) -> bool {
             | AllocateError::NothingOwned { .. }
             | AllocateError::SubnetOfPeers { .. }
             | AllocateError::Full { .. }
+            // Its owner is asked for it.
+            | AllocateError::AddressOfPeer { .. }
     )
 }
 

@@ -25,6 +25,7 @@ fn options(dir: &Path) -> IpamOptions {
         state_dir: dir.to_owned(),
         hold_down: MINUTE,
         expects_peers: false,
+        default_subnet: None,
     }
 }
 
