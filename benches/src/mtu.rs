@@ -32,8 +32,8 @@ pub(crate) struct Args {
     output: Output,
 }
 
-/// The least of IPv4 that everybody reassembles, the least of IPv6, tunnels below Ethernet (1400,
-/// 1460 as in some clouds), Ethernet, FDDI-like and cloud values up to jumbo frames.
+/// The least that every IPv4 host takes (RFC 791), the least of IPv6 (RFC 8200), what tunnels and some
+/// clouds leave of Ethernet, Ethernet, and two sizes of jumbo frames.
 const UNDERLAYS: &[u16] = &[576, 1280, 1400, 1460, 1500, 4000, 9000];
 const QUICK: &[u16] = &[576, 1500, 9000];
 

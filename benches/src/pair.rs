@@ -76,12 +76,9 @@ impl Args {
             if !wanted {
                 continue;
             }
-            match overlay {
-                Overlay::Peer(peer) => match peer.missing() {
-                    Some(not_run) => record.not_run.push(not_run),
-                    None => overlays.push(overlay),
-                },
-                other => overlays.push(other),
+            match overlay.missing() {
+                Some(not_run) => record.not_run.push(not_run),
+                None => overlays.push(overlay),
             }
         }
         overlays

@@ -8,6 +8,7 @@ pub(crate) mod weft;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ use wire::vxlan;
 
 use crate::binaries::Binaries;
 use crate::pods;
+use crate::record::NotRun;
 use crate::traffic::Ends;
 
 pub(crate) use peer::Peer;
@@ -40,6 +42,8 @@ pub(crate) enum Overlay {
     Kernel,
     /// weft.
     Weft,
+    /// weft with a password: every frame is sealed.
+    WeftSealed,
     /// weft with all offloads off: one frame, one system call.
     WeftPlain,
     /// Another build of weft (`--beside`).
@@ -54,6 +58,7 @@ impl Overlay {
         Self::None,
         Self::Kernel,
         Self::Weft,
+        Self::WeftSealed,
         Self::WeftPlain,
         Self::Beside,
         Self::Peer(Peer::OpenVSwitch),
@@ -70,9 +75,19 @@ impl Overlay {
             Self::None => "no overlay",
             Self::Kernel => "kernel VXLAN",
             Self::Weft => "weft",
+            Self::WeftSealed => "weft, encrypted",
             Self::WeftPlain => "weft, offloads off",
             Self::Beside => "weft, other build",
             Self::Peer(peer) => peer.label(),
+        }
+    }
+
+    /// Why it cannot be run here; none if it can.
+    pub(crate) fn missing(self) -> Option<NotRun> {
+        match self {
+            Self::Peer(peer) => peer.missing(),
+            Self::WeftSealed => weft::no_encryption(),
+            _ => None,
         }
     }
 }
@@ -87,6 +102,7 @@ impl ValueEnum for Overlay {
             Self::None => "none",
             Self::Kernel => "kernel",
             Self::Weft => "weft",
+            Self::WeftSealed => "weft-encrypted",
             Self::WeftPlain => "weft-plain",
             Self::Beside => "beside",
             Self::Peer(peer) => peer.name(),
@@ -165,6 +181,8 @@ pub(crate) struct Testbed {
     pub(crate) setup: Setup,
     sides: Vec<Side>,
     directory: TempDir,
+    /// What daemons leave outside of it.
+    files: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -201,6 +219,7 @@ impl Testbed {
             setup,
             sides: Vec::new(),
             directory,
+            files: Vec::new(),
         };
         let this = BUILT.fetch_add(1, Relaxed);
         for number in 1..=2u8 {
@@ -221,6 +240,7 @@ impl Testbed {
         match setup.overlay {
             Overlay::None | Overlay::Kernel => testbed.kernel()?,
             Overlay::Weft | Overlay::Beside => testbed.weft(&[], binaries, interrupt)?,
+            Overlay::WeftSealed => testbed.sealed(binaries, interrupt)?,
             Overlay::WeftPlain => testbed.weft(&["--offloads", "off"], binaries, interrupt)?,
             Overlay::Peer(peer) => testbed
                 .peer(peer, interrupt)
@@ -325,6 +345,10 @@ impl Drop for Testbed {
                     eprintln!("weft-bench: {error}");
                 }
             }
+        }
+        for file in &self.files {
+            // Most daemons remove theirs themselves.
+            let _ = std::fs::remove_file(file);
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use hostnet::PacketSocket;
@@ -17,6 +17,7 @@ pub(super) struct Capture<'a> {
     netns: &'a NetNs,
     interface: String,
     stop: Arc<AtomicBool>,
+    seen: Arc<AtomicU64>,
     thread: JoinHandle<std::io::Result<Lengths>>,
 }
 
@@ -26,18 +27,24 @@ pub(super) struct Lengths(BTreeMap<u64, u64>);
 
 /// How long a packet may take from the counter to the socket, or the other way round.
 const SETTLE: Duration = Duration::from_millis(20);
+/// How long it may take to read a handful of packets on a busy machine.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 impl<'a> Capture<'a> {
     pub(super) fn start(netns: &'a NetNs, interface: &str) -> anyhow::Result<Self> {
         let index = index(netns, interface)?;
         let mut socket = netns.run(|| PacketSocket::bind(index))??;
         let stop = Arc::new(AtomicBool::new(false));
-        let until = Arc::clone(&stop);
+        let seen = Arc::new(AtomicU64::new(0));
+        let (until, count) = (Arc::clone(&stop), Arc::clone(&seen));
         let thread = thread::spawn(move || {
             let mut lengths = Lengths::default();
             loop {
                 match socket.recv(SETTLE)? {
-                    Some(packet) if packet.outgoing => lengths.add(packet.bytes.len() as u64),
+                    Some(packet) if packet.outgoing => {
+                        lengths.add(packet.bytes.len() as u64);
+                        count.fetch_add(1, Relaxed);
+                    }
                     Some(_) => {}
                     None if until.load(Relaxed) => return Ok(lengths),
                     None => {}
@@ -48,8 +55,18 @@ impl<'a> Capture<'a> {
             netns,
             interface: interface.to_owned(),
             stop,
+            seen,
             thread,
         })
+    }
+
+    /// Waits until it has seen so many packets in all. Its buffer holds few long ones, and what comes
+    /// faster than it reads is lost to it.
+    pub(super) fn wait_for(&self, packets: u64) {
+        let end = Instant::now() + PATIENCE;
+        while self.seen.load(Relaxed) < packets && Instant::now() < end {
+            thread::sleep(Duration::from_micros(200));
+        }
     }
 
     /// The interface's counter.

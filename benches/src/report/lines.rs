@@ -8,7 +8,7 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatte
 use plotters::prelude::*;
 
 use super::style::{self, Colour, FONT, GRID, INK};
-use crate::stats::{Short, Spread};
+use crate::stats::Spread;
 
 /// A subject's points, in the order of the axis.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub(super) fn lines(
             .x_desc(x_axis)
             .y_desc(y_axis)
             .label_style((FONT, 12).into_font().color(&INK))
-            .y_label_formatter(&|y| Short(*y).to_string())
+            .y_label_formatter(&|y| style::tick(*y))
             .draw()?;
         for curve in curves {
             let style = curve.colour.stroke_width(2);

@@ -66,11 +66,11 @@ pub(super) fn stacked(
         for (length, (_, colour)) in row.value.iter().zip(parts) {
             if *length > 0.0 {
                 chart.bar(y, from, from + length, *colour)?;
-                chart.label(y, from + length / 2.0, &Short(*length).to_string())?;
+                chart.label(y, from + length / 2.0, *length, *colour)?;
             }
             from += length;
         }
-        chart.note(y, from, &Short(from).to_string())
+        chart.note(y, from, &style::tick(from))
     })?;
     style::with_legend(&drawn, parts)
 }
@@ -188,9 +188,9 @@ fn draw<T>(
             .label_style((FONT, 12).into_font().color(&INK))
             .x_label_formatter(&|x| {
                 if axis.exponents {
-                    Short(10f64.powf(*x)).to_string()
+                    style::tick(10f64.powf(*x))
                 } else {
-                    Short(*x).to_string()
+                    style::tick(*x)
                 }
             })
             .draw()?;
@@ -288,11 +288,11 @@ impl Chart<'_, '_> {
     }
 
     /// Figures inside a bar.
-    fn label(&mut self, y: f64, x: f64, text: &str) -> anyhow::Result<()> {
-        let style = (FONT, 11).into_font().color(&WHITE);
+    fn label(&mut self, y: f64, x: f64, figure: f64, ground: Colour) -> anyhow::Result<()> {
+        let style = (FONT, 11).into_font().color(&style::letters_on(ground));
         let style = style.pos(Pos::new(HPos::Center, VPos::Center));
         let at = self.pixel(x, y);
-        Ok(self.root.draw(&Text::new(text.to_owned(), at, style))?)
+        Ok(self.root.draw(&Text::new(style::tick(figure), at, style))?)
     }
 
     fn pixel(&self, x: f64, y: f64) -> (i32, i32) {
@@ -348,7 +348,7 @@ mod tests {
             vec![("vxlan", vec![20.0, 8.0]), ("none", vec![0.0, 0.0])],
         )];
         let svg = stacked("Headers", "bytes", &parts, &groups).unwrap();
-        for text in ["20.0", "8.00", "28.0", "UDP"] {
+        for text in ["20\n", "8\n", "28\n", "UDP"] {
             assert!(svg.contains(text), "{text} is missing in {svg}");
         }
     }

@@ -1,7 +1,9 @@
 //! What all plots have in common: size, colours, letters, and how a legend gets into a picture.
 
 use anyhow::Context as _;
-use plotters::style::RGBColor;
+use plotters::style::{RGBColor, WHITE};
+
+use crate::stats::Short;
 
 pub(super) type Colour = RGBColor;
 
@@ -30,7 +32,25 @@ pub(super) fn colour(number: usize) -> Colour {
     PALETTE[number % PALETTE.len()]
 }
 
-/// Height of a legend, in pixels.
+/// What can be read on this background: dark letters on light colours, light ones on dark.
+pub(super) fn letters_on(RGBColor(r, g, b): Colour) -> Colour {
+    // Luma (ITU-R BT.601), of 255.
+    let luma = (u32::from(r) * 299 + u32::from(g) * 587 + u32::from(b) * 114) / 1000;
+    if luma > 140 { INK } else { WHITE }
+}
+
+/// A figure at an axis or in a bar: whole ones without a fraction.
+pub(super) fn tick(figure: f64) -> String {
+    if (figure - figure.round()).abs() < 1e-9 {
+        format!("{figure:.0}")
+    } else {
+        Short(figure).to_string()
+    }
+}
+
+/// Room at the left of a legend, in pixels.
+const MARGIN: u32 = 20;
+/// Height of a line of a legend, in pixels.
 const LEGEND: u32 = 26;
 
 /// The picture with a row of named colours below it.
@@ -40,22 +60,28 @@ pub(super) fn with_legend(svg: &str, entries: &[(&str, Colour)]) -> anyhow::Resu
     let height: u32 = attribute(&svg[start..open], "height")
         .and_then(|value| value.parse().ok())
         .context("the picture has no height")?;
-    let mut legend = format!(
-        "<rect x=\"0\" y=\"{height}\" width=\"{WIDTH}\" height=\"{LEGEND}\" fill=\"#FFFFFF\"/>\n"
-    );
-    let mut x = 20;
+    let mut legend = String::new();
+    let (mut x, mut line) = (MARGIN, 0);
     for (name, RGBColor(r, g, b)) in entries {
-        let (top, base) = (height + 5, height + 15);
+        // Letters of 12 pixels are about 7 wide.
+        let length = 40 + 7 * u32::try_from(name.chars().count()).unwrap_or(WIDTH);
+        if x > MARGIN && x + length > WIDTH {
+            (x, line) = (MARGIN, line + 1);
+        }
+        let (top, base) = (height + line * LEGEND + 5, height + line * LEGEND + 15);
         legend += &format!(
             "<rect x=\"{x}\" y=\"{top}\" width=\"12\" height=\"12\" fill=\"#{r:02X}{g:02X}{b:02X}\"/>\n\
              <text x=\"{}\" y=\"{base}\" font-family=\"{FONT}\" font-size=\"12\" fill=\"#222222\">{}</text>\n",
             x + 17,
             escape(name)
         );
-        // Letters of 12 pixels are about 7 wide.
-        x += 40 + 7 * name.chars().count();
+        x += length;
     }
-    let total = height + LEGEND;
+    let lines = (line + 1) * LEGEND;
+    let total = height + lines;
+    let ground = format!(
+        "<rect x=\"0\" y=\"{height}\" width=\"{WIDTH}\" height=\"{lines}\" fill=\"#FFFFFF\"/>\n"
+    );
     let head = svg[start..open]
         .replacen(
             &format!("height=\"{height}\""),
@@ -68,7 +94,7 @@ pub(super) fn with_legend(svg: &str, entries: &[(&str, Colour)]) -> anyhow::Resu
             1,
         );
     let end = svg.rfind("</svg>").context("the picture does not end")?;
-    Ok(format!("{head}{}{legend}</svg>\n", &svg[open..end]))
+    Ok(format!("{head}{}{ground}{legend}</svg>\n", &svg[open..end]))
 }
 
 fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
@@ -100,6 +126,31 @@ mod tests {
         );
         assert_eq!(with.matches("</svg>").count(), 1);
         assert!(with_legend("nothing", &[]).is_err());
+    }
+
+    #[test]
+    fn a_long_legend_goes_on_below() {
+        let svg = "<svg width=\"860\" height=\"100\" viewBox=\"0 0 860 100\"></svg>";
+        let names: Vec<_> = (0..8)
+            .map(|n| format!("a subject with a long name {n}"))
+            .collect();
+        let entries: Vec<_> = names
+            .iter()
+            .map(|name| (name.as_str(), colour(0)))
+            .collect();
+        let with = with_legend(svg, &entries).unwrap();
+        assert!(
+            with.contains("height=\"178\"") && with.contains("y=\"141\""),
+            "{with}"
+        );
+    }
+
+    #[test]
+    fn figures_of_axes_and_letters_on_colours() {
+        assert_eq!(tick(14.0), "14");
+        assert_eq!(tick(0.5), "0.50");
+        assert_eq!(letters_on(INK), WHITE);
+        assert_eq!(letters_on(GRID), INK);
     }
 
     #[test]

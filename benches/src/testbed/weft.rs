@@ -1,23 +1,28 @@
 //! A router on each node, and the pods attached by the plugin.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use control::{Client, PeerState, Status};
 use hostnet::netlink::Netlink;
 use hostnet::netns::NetNs;
 use router::lab::interrupt::Interrupt;
 
-use super::{Counters, POLL, READY, Side, Testbed, link};
+use super::{Counters, Overlay, POLL, READY, Side, Testbed, link};
 use crate::binaries::Binaries;
 use crate::plugin::{Plugin, Verb};
+use crate::record::NotRun;
 
 /// One question to a control socket.
 const ANSWER: Duration = Duration::from_secs(2);
+/// The setting that turns encryption on.
+const PASSWORD_KEY: &str = "password_file";
 
 /// Starts a router in a namespace, with its socket, state and log in a directory of its own. It ends
 /// when its standard input does.
@@ -87,7 +92,43 @@ fn log(directory: &Path) -> PathBuf {
     directory.join("log")
 }
 
+/// Why frames cannot be sealed; none if they can.
+pub(super) fn no_encryption() -> Option<NotRun> {
+    let has = router::settings::Options::keys()
+        .iter()
+        .any(|key| key == PASSWORD_KEY);
+    (!has).then(|| NotRun {
+        subject: Overlay::WeftSealed.label().to_owned(),
+        reason: "this weft takes no password".to_owned(),
+    })
+}
+
 impl Testbed {
+    /// Routers with a password in common.
+    pub(super) fn sealed(
+        &mut self,
+        binaries: &Binaries,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<()> {
+        let path = self.directory.path().join("password");
+        // Routers refuse a password that others can read.
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        file.write_all(b"a password for benchmarks\n")?;
+        let password = format!("--password-file={}", path.display());
+        self.weft(&[&password], binaries, interrupt)?;
+        for index in 0..self.sides.len() {
+            let client = Client::new(socket(&self.router_directory(index)), ANSWER);
+            // A figure of plain frames under this name would be worse than none.
+            ensure!(client.status()?.overlay.encrypted, "frames are not sealed");
+        }
+        Ok(())
+    }
+
     pub(super) fn weft(
         &mut self,
         further: &[&str],

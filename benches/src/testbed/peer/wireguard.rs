@@ -4,7 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -53,7 +53,10 @@ impl Testbed {
             self.daemon(index, program, &arguments, &[])?;
             let device = self.sides[index].device(&name, interrupt)?;
             let other = self.setup.address(3 - number);
-            configure(&name, index, other, interrupt)?;
+            let socket = PathBuf::from(SOCKETS).join(format!("{name}.sock"));
+            // A daemon ends when its socket is taken away, so that it goes after the daemon.
+            self.files.push(socket.clone());
+            configure(&socket, index, other, interrupt)?;
             let mut netlink = Netlink::open_in(&self.sides[index].node)?;
             let own = IpNet::new([10, 97, 0, number].into(), 24)?;
             netlink.add_address(device.index, own)?;
@@ -65,11 +68,15 @@ impl Testbed {
 }
 
 /// Keys, port and the one peer (wireguard.com/xplatform).
-fn configure(name: &str, index: usize, other: IpAddr, interrupt: &Interrupt) -> anyhow::Result<()> {
-    let socket = PathBuf::from(SOCKETS).join(format!("{name}.sock"));
-    wait_for(&socket, interrupt)?;
+fn configure(
+    socket: &Path,
+    index: usize,
+    other: IpAddr,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    wait_for(socket, interrupt)?;
     let mut stream =
-        UnixStream::connect(&socket).with_context(|| format!("connect to {}", socket.display()))?;
+        UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
     let ((private, _), (_, public)) = (KEYS[index], KEYS[1 - index]);
     let request = format!(
         "set=1\nprivate_key={private}\nlisten_port={PORT}\npublic_key={public}\n\
@@ -86,9 +93,7 @@ fn configure(name: &str, index: usize, other: IpAddr, interrupt: &Interrupt) -> 
         }
     }
     if !answer.contains("errno=0") {
-        bail!("{name} refused its configuration: {answer:?}");
+        bail!("it refused its configuration: {answer:?}");
     }
-    // Some leave it behind, and nobody needs it any more.
-    let _ = std::fs::remove_file(&socket);
     Ok(())
 }
