@@ -106,8 +106,15 @@ pub fn main_entry(
         }
     };
     // The line is for people alone: nothing depends on anybody reading it.
-    let _ = writeln!(stderr, "{line}");
+    let _ = writeln!(stderr, "{}", one_line(&line));
     status
+}
+
+/// A text without line breaks and other control characters: what a runtime passes on from elsewhere
+/// must not look like a call of its own in the log.
+fn one_line(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().map(visible).collect()
 }
 
 /// What an operation ends with.

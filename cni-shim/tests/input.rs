@@ -123,6 +123,13 @@ fn assert_answered((status, stdout, stderr): &(u8, Vec<u8>, String)) {
     );
 }
 
+#[test]
+fn i6_a_line_break_in_a_value_makes_no_second_log_line() {
+    let mut env = environment("ADD");
+    env.insert("CNI_NETNS", "/run/netns/\n\x01weft-cni: forged".into());
+    assert_answered(&answer(&env, br#"{"cniVersion": "1.1.0", "name": "pods"}"#));
+}
+
 fn environment(verb: &'static str) -> BTreeMap<&'static str, OsString> {
     BTreeMap::from([
         ("CNI_COMMAND", verb.into()),

@@ -34,7 +34,7 @@ pub enum LinkInput {
     SendFailed {
         /// To whom.
         id: PeerId,
-        /// The nonce of [`ProbeToSend`].
+        /// The nonce of [`ProbeToSend`](crate::link::ProbeToSend).
         nonce: u64,
         /// Why.
         error: SendError,

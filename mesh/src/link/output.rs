@@ -30,7 +30,7 @@ pub struct ProbeToSend {
     pub to: PeerId,
     /// Where the datagram goes: the peer's address, or a relay's.
     pub endpoint: SocketAddr,
-    /// Its number, for [`LinkInput::SendFailed`].
+    /// Its number, for [`LinkInput::SendFailed`](crate::link::LinkInput::SendFailed).
     pub nonce: u64,
     /// The inner Ethernet frame.
     pub frame: Vec<u8>,

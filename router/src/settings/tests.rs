@@ -271,7 +271,7 @@ fn values_that_cannot_be() {
         ("--ipam-init", "consensus=0", "consensus=3"),
         ("--ipam-init", "consensus=many", "consensus=3"),
         ("--ipam-init", "seed=a,b,a", "listed twice"),
-        ("--ipam-init", "cluster", "seed=a,b,c"),
+        ("--ipam-init", "cluster", "set --kubernetes too"),
         (
             "--ipam-default-subnet",
             "10.32.0.1/16",

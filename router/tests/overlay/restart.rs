@@ -100,6 +100,7 @@ fn i7_the_macs_of_pods_are_known_after_a_restart() {
     let mut world = cluster(1, 2, &[]);
     world.end_router(0, Signal::SIGKILL).unwrap();
     world.start_router_again(0, &[]).unwrap();
+    eventually("the router answers", || world.nodes[0].status().is_ok());
     let allocations = world.nodes[0].status().unwrap().ipam.allocations;
     for pod in &world.pods {
         let held = allocations
