@@ -10,7 +10,7 @@ use crate::{cni, mesh, mtu, overhead, pair, pods, report};
 /// How much of it, and where to.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A first look in less than two minutes, whose figures are rough
+    /// A first look: fewer and shorter runs, whose figures are rough
     #[arg(long)]
     quick: bool,
     /// The record of every figure, for `weft-bench report` and `compare`
