@@ -1,11 +1,13 @@
 //! ADD and DEL of `weft-cni` and of Debian's `bridge` with `host-local`, in turn on the same
-//! pods' worth of namespaces, so that both meet the machine in the same state; then all pods of each
-//! at once, as when a node starts.
+//! pods' worth of namespaces, so that both meet the machine in the same state; then many calls at
+//! once, as when a node starts; and what a router costs that has a full node of pods and nothing
+//! to do.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use hostnet::caps;
 use router::lab::interrupt::Interrupt;
 
@@ -15,6 +17,7 @@ use crate::latency::Latency;
 use crate::node::Node;
 use crate::plugin::{Plugin, Verb};
 use crate::pods::{self, Pods};
+use crate::process;
 use crate::record::{Bench, Case, Metric, NotRun, Output, Record};
 use crate::table::Table;
 
@@ -22,6 +25,12 @@ use crate::table::Table;
 const WARM_UP: usize = 3;
 /// Parts of the calls, each with percentiles of its own, so that these have a spread.
 const PARTS: usize = 5;
+/// Pods of a router at rest: kubelet's own limit for a node (`--max-pods`).
+const FULL_NODE: usize = 110;
+/// How long a router is looked at while it rests, each time: enough for 10 ms to be no large part.
+const REST: Duration = Duration::from_secs(4);
+/// How one call after the other is called in records.
+const ALONE: &str = "one at a time";
 
 /// Flags of `weft-bench cni`.
 #[derive(Debug, clap::Args)]
@@ -74,7 +83,7 @@ pub(crate) fn measure(args: &Args, interrupt: &Interrupt) -> anyhow::Result<Reco
             "making network namespaces needs CAP_NET_ADMIN and CAP_SYS_ADMIN: run as root"
         );
     }
-    let count = if args.quick { 25 } else { args.pods.into() };
+    let count = if args.quick { 40 } else { args.pods.into() };
     let node = Node::start(&binaries.weft, interrupt)?;
     let weft = Plugin::weft(&binaries.weft_cni, &node.socket());
     let debian = Plugin::debian(node.directory());
@@ -97,6 +106,8 @@ pub(crate) fn measure(args: &Args, interrupt: &Interrupt) -> anyhow::Result<Reco
     for contestant in &contestants {
         contestant.write(&mut record, args.parallel);
     }
+    bar.prepare("a router at rest");
+    at_rest(&node, &contestants[0], &mut record, interrupt)?;
     Ok(record)
 }
 
@@ -105,11 +116,18 @@ pub(crate) fn measure(args: &Args, interrupt: &Interrupt) -> anyhow::Result<Reco
 struct Contestant<'a> {
     plugin: &'a Plugin,
     pods: Pods,
+    alone: Calls,
+    at_once: Calls,
+    /// Of bursts, the wall time of each divided by its calls.
+    add_each: Vec<Duration>,
+    del_each: Vec<Duration>,
+}
+
+/// What calls took, in the order of their ends.
+#[derive(Debug, Default)]
+struct Calls {
     add: Vec<Duration>,
     del: Vec<Duration>,
-    /// Of one call each, when many are made at once: wall time by calls.
-    add_at_once: Vec<Duration>,
-    del_at_once: Vec<Duration>,
 }
 
 impl<'a> Contestant<'a> {
@@ -118,61 +136,74 @@ impl<'a> Contestant<'a> {
         Ok(Self {
             plugin,
             pods,
-            add: Vec::new(),
-            del: Vec::new(),
-            add_at_once: Vec::new(),
-            del_at_once: Vec::new(),
+            alone: Calls::default(),
+            at_once: Calls::default(),
+            add_each: Vec::new(),
+            del_each: Vec::new(),
         })
     }
 
     fn call(&mut self, verb: Verb, pod: usize) -> anyhow::Result<()> {
         let took = self.plugin.call(verb, &self.pods.names()[pod])?;
         if pod >= WARM_UP {
-            match verb {
-                Verb::Add => self.add.push(took),
-                Verb::Del => self.del.push(took),
-            }
+            self.alone.of(verb).push(took);
         }
         Ok(())
     }
 
-    /// Calls for these pods at once; returns the wall time for each.
-    fn burst(&self, verb: Verb, pods: &[String]) -> anyhow::Result<Duration> {
+    /// Calls for these pods, `parallel` of them at any time.
+    fn burst(&mut self, verb: Verb, pods: &[String], parallel: usize) -> anyhow::Result<()> {
+        let next = AtomicUsize::new(0);
+        let plugin = self.plugin;
         let started = Instant::now();
         // New threads are in the namespace of the one that makes them.
-        thread::scope(|scope| {
-            let calls: Vec<_> = pods
-                .iter()
-                .map(|pod| scope.spawn(move || self.plugin.call(verb, pod)))
+        let took = thread::scope(|scope| {
+            let callers: Vec<_> = (0..parallel)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut took = Vec::new();
+                        while let Some(pod) = pods.get(next.fetch_add(1, Relaxed)) {
+                            took.push(plugin.call(verb, pod)?);
+                        }
+                        anyhow::Ok(took)
+                    })
+                })
                 .collect();
-            calls.into_iter().try_for_each(|call| {
-                call.join()
-                    .map_err(|_| anyhow!("a call panicked"))?
-                    .map(drop)
-            })
+            callers
+                .into_iter()
+                .map(|caller| caller.join().map_err(|_| anyhow!("a call panicked"))?)
+                .collect::<anyhow::Result<Vec<_>>>()
         })?;
-        Ok(started.elapsed() / u32::try_from(pods.len())?.max(1))
+        let each = started.elapsed() / u32::try_from(pods.len())?.max(1);
+        self.at_once.of(verb).extend(took.into_iter().flatten());
+        match verb {
+            Verb::Add => self.add_each.push(each),
+            Verb::Del => self.del_each.push(each),
+        }
+        Ok(())
     }
 
     fn write(&self, record: &mut Record, parallel: u16) {
-        for (durations, p50, p99) in [
-            (&self.add, Metric::Add, Metric::AddP99),
-            (&self.del, Metric::Del, Metric::DelP99),
-        ] {
-            for part in durations.chunks(durations.len().div_ceil(PARTS).max(1)) {
-                if let Some(latency) = Latency::of(part.iter().copied()) {
-                    record.push(self.case("one call at a time", p50), millis(latency.p50_ns));
-                    record.push(self.case("one call at a time", p99), millis(latency.p99_ns));
+        let at_once = format!("{parallel} at once");
+        for (calls, load) in [(&self.alone, ALONE), (&self.at_once, &at_once)] {
+            for (durations, p50, p99) in [
+                (&calls.add, Metric::Add, Metric::AddP99),
+                (&calls.del, Metric::Del, Metric::DelP99),
+            ] {
+                for part in durations.chunks(durations.len().div_ceil(PARTS).max(1)) {
+                    if let Some(latency) = Latency::of(part.iter().copied()) {
+                        record.push(self.case(load, p50), millis(latency.p50_ns));
+                        record.push(self.case(load, p99), millis(latency.p99_ns));
+                    }
                 }
             }
         }
         for (durations, metric) in [
-            (&self.add_at_once, Metric::AddParallel),
-            (&self.del_at_once, Metric::DelParallel),
+            (&self.add_each, Metric::AddParallel),
+            (&self.del_each, Metric::DelParallel),
         ] {
             for each in durations {
-                let case = self.case(&format!("{parallel} calls at once"), metric);
-                record.push(case, each.as_secs_f64() * 1e3);
+                record.push(self.case(&at_once, metric), each.as_secs_f64() * 1e3);
             }
         }
     }
@@ -214,6 +245,15 @@ fn one_at_a_time(
     Ok(())
 }
 
+impl Calls {
+    fn of(&mut self, verb: Verb) -> &mut Vec<Duration> {
+        match verb {
+            Verb::Add => &mut self.add,
+            Verb::Del => &mut self.del,
+        }
+    }
+}
+
 /// Bursts of ADD and then of DEL for the same pods, a plugin at a time and in turn.
 fn at_once(
     contestants: &mut [Contestant<'_>],
@@ -223,15 +263,43 @@ fn at_once(
     for _ in 0..PARTS {
         for contestant in &mut *contestants {
             interrupt.check()?;
-            let names = contestant.pods.names();
-            let pods = names[..parallel.min(names.len())].to_vec();
-            let added = contestant.burst(Verb::Add, &pods)?;
-            contestant.add_at_once.push(added);
-            let deleted = contestant.burst(Verb::Del, &pods)?;
-            contestant.del_at_once.push(deleted);
+            let pods = contestant.pods.names().to_vec();
+            contestant.burst(Verb::Add, &pods, parallel)?;
+            contestant.burst(Verb::Del, &pods, parallel)?;
         }
     }
     Ok(())
+}
+
+/// Memory and processor time of a router that a full node of pods is attached to, while nobody
+/// asks it anything and no pod sends.
+fn at_rest(
+    node: &Node,
+    weft: &Contestant<'_>,
+    record: &mut Record,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let router = node.router().context("the router was not started")?;
+    let pods = Pods::create("r", FULL_NODE)?;
+    let attached = pods.names();
+    node.netns().run(|| {
+        let mut calls = attached.iter();
+        calls.try_for_each(|pod| weft.plugin.call(Verb::Add, pod).map(drop))
+    })??;
+    let load = format!("at rest with {FULL_NODE} pods");
+    for _ in 0..PARTS {
+        let before = process::busy(router).context("the router has ended")?;
+        interrupt.sleep(REST)?;
+        let busy = process::busy(router).context("the router has ended")? - before;
+        let resident = process::resident(router).context("the router has ended")?;
+        let busy = busy.as_secs_f64() * 1e3 / REST.as_secs_f64();
+        record.push(weft.case(&load, Metric::IdleCpu), busy);
+        record.push(weft.case(&load, Metric::Resident), resident as f64 / 1e6);
+    }
+    node.netns().run(|| {
+        let mut calls = attached.iter();
+        calls.try_for_each(|pod| weft.plugin.call(Verb::Del, pod).map(drop))
+    })?
 }
 
 fn millis(nanos: u64) -> f64 {

@@ -11,8 +11,8 @@ pub(crate) struct CpuTime {
     ticks: u64,
 }
 
-/// `USER_HZ`, the unit of /proc/stat: 100 on every architecture that Rust's std supports.
-const TICKS_PER_SECOND: u64 = 100;
+/// `USER_HZ`, the unit of /proc/stat and /proc/PID/stat: 100 on every architecture that Rust's std supports.
+pub(crate) const TICKS_PER_SECOND: u64 = 100;
 
 impl CpuTime {
     /// Reads it.

@@ -18,6 +18,7 @@ mod overhead;
 mod pair;
 mod plugin;
 mod pods;
+mod process;
 mod record;
 mod report;
 mod stats;

@@ -69,6 +69,11 @@ impl Node {
         self.directory().join("weft.sock")
     }
 
+    /// The router's process.
+    pub(crate) fn router(&self) -> Option<u32> {
+        self.router.as_ref().map(Child::id)
+    }
+
     fn log(&self) -> PathBuf {
         self.directory().join("weft.log")
     }

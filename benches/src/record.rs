@@ -121,6 +121,8 @@ pub(crate) enum Metric {
     /// Calls that were made at once, until the last is done, for each.
     AddParallel,
     DelParallel,
+    /// Busy time of a router that has nothing to do.
+    IdleCpu,
     /// Until all routers have a link to all.
     Join,
     /// Until one more router has a link to all.
@@ -173,6 +175,7 @@ impl Metric {
             Self::DelP99 => "DEL, p99",
             Self::AddParallel => "ADD, all at once",
             Self::DelParallel => "DEL, all at once",
+            Self::IdleCpu => "CPU of a router",
             Self::Join => "all linked",
             Self::JoinOne => "one more linked",
             Self::JoinCpu => "CPU until all linked",
@@ -191,6 +194,7 @@ impl Metric {
             Self::WireBytes => "B a frame",
             Self::Add | Self::AddP99 | Self::Del | Self::DelP99 => "ms",
             Self::AddParallel | Self::DelParallel => "ms a pod",
+            Self::IdleCpu => "ms/s",
             Self::Join | Self::JoinOne | Self::JoinCpu => "s",
         }
     }

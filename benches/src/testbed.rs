@@ -28,6 +28,7 @@ use wire::vxlan;
 
 use crate::binaries::Binaries;
 use crate::pods;
+use crate::process::resident;
 use crate::record::NotRun;
 use crate::traffic::Ends;
 
@@ -357,14 +358,4 @@ fn link(netns: &NetNs, name: &str) -> anyhow::Result<hostnet::Link> {
     Netlink::open_in(netns)?
         .link(name)?
         .with_context(|| format!("{name} is gone"))
-}
-
-/// `VmRSS` of a process.
-fn resident(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kilobytes * 1024)
 }

@@ -4,7 +4,7 @@ use super::lines::{Curve, lines};
 use super::rows::{Group, Row, bars, percentiles, stacked};
 use super::style::{self, Colour};
 use crate::overhead::format::{Encapsulation, PARTS};
-use crate::record::{Bench, Metric, Record, Series};
+use crate::record::{Bench, Case, Metric, Record, Series};
 use crate::stats::Spread;
 
 /// A picture with the text that belongs to it.
@@ -171,8 +171,8 @@ fn pair(record: &Record, plots: &mut Vec<Plot>) -> anyhow::Result<()> {
 
 fn cni(record: &Record, plots: &mut Vec<Plot>) -> anyhow::Result<()> {
     let groups = grouped(record, Bench::Cni, |series| {
-        let metric = series.case.metric;
-        Some(format!("{}, {}", metric.title(), metric.unit()))
+        let Case { metric, load, .. } = &series.case;
+        (metric.unit() == "ms").then(|| format!("{}, {load}", metric.title()))
     });
     if !groups.is_empty() {
         plots.push(Plot {

@@ -21,7 +21,7 @@ use crate::runtime::{Call, PodNs};
 /// Pods that are added and deleted at the same time.
 const PARALLEL: usize = 16;
 /// Pods in all.
-const PODS: usize = 200;
+const PODS: usize = 1000;
 
 #[test]
 fn i2_churn_with_a_router_that_is_killed_leaves_nothing() {

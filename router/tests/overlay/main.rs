@@ -12,6 +12,7 @@ mod chained;
 mod churn;
 mod cluster;
 mod cni;
+mod disk;
 mod edges;
 mod flat;
 mod flow;
