@@ -34,7 +34,7 @@ pub use remove::{RemoveRequest, Removed};
 pub use status::{
     AllocationStatus, BlockedRange, Condition, Encapsulation, EstrangedAddress, IpamPeer,
     IpamStatus, MacStatus, NodeStatus, OverlayStatus, OwnedRange, PeerKind, PeerState, PeerStatus,
-    Status, WayStatus,
+    SessionStatus, Status, WayStatus,
 };
 
 /// Where the router listens unless `--socket` says otherwise.

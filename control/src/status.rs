@@ -21,6 +21,9 @@ pub struct Status {
     /// Every peer and VTEP that is known, by name.
     #[serde(default)]
     pub peers: Vec<PeerStatus>,
+    /// The session with each peer that has one; empty where all is in the clear.
+    #[serde(default)]
+    pub sessions: Vec<SessionStatus>,
     /// The MAC table.
     #[serde(default)]
     pub macs: Vec<MacStatus>,
@@ -41,6 +44,9 @@ pub struct NodeStatus {
     pub name: PeerName,
     /// The identity that follows from the node's key.
     pub id: PeerId,
+    /// The node's key as operators compare it: 64 hexadecimal digits.
+    #[serde(default)]
+    pub fingerprint: String,
     /// When the router started, in seconds since 1970-01-01 UTC.
     pub started_unix: u64,
     /// Where peers reach this node's data path.
@@ -134,6 +140,17 @@ pub struct PeerStatus {
     pub tx_bytes: u64,
     /// Bytes of inner frames received.
     pub rx_bytes: u64,
+}
+
+/// A session: the keys with which what goes to a peer is sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// The peer's identity.
+    pub peer: PeerId,
+    /// The cipher, `aes-256-gcm` or `chacha20-poly1305`.
+    pub cipher: String,
+    /// Seconds since its handshake; it is replaced after 120.
+    pub age_secs: u64,
 }
 
 /// What is at the other end of a link.

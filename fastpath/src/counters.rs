@@ -71,6 +71,12 @@ drop_reasons! {
     PeerRunt = "peer_runt",
     /// A decapsulated frame whose source address is a group's, or all zero.
     PeerBadSource = "peer_bad_source",
+    /// A frame for a peer that there was no key for: it waited too long, or newer ones took its place.
+    SealNoKey = "seal_no_key",
+    /// A message of a handshake, or news of a key, that the session layer was too busy for.
+    HandshakeQueueFull = "handshake_queue_full",
+    /// A frame in the clear where all must be sealed.
+    PlainRefused = "plain_refused",
     /// A sealed datagram too short for its counter and tag.
     SealTruncated = "seal_truncated",
     /// A sealed datagram from a peer with which there is no session.

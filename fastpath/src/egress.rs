@@ -7,6 +7,7 @@ use crate::cut::SuperFrame;
 use crate::forwarding::{Encapsulation, Entry, Forwarding, Link, Slot};
 use crate::ingress::{FrameSink, plain_header};
 use crate::mac_table::{MacCache, MacTable, Port};
+use crate::seal::{Seal, SealKey};
 use crate::too_big::{Fragments, report};
 use crate::train::{Outbox, TrainLimits, TrainSink};
 use crate::vnet::{GsoType, VnetHdr};
@@ -19,6 +20,8 @@ pub struct Egress {
     sockets: usize,
     header: [u8; vxlan::HEADER_LEN],
     now: u32,
+    /// Whether nothing may leave in the clear.
+    sealed: bool,
     /// Reports of packets too big that may still be sent within this second.
     reports: u32,
     /// Where segments are cut that are to be fragmented.
@@ -38,6 +41,7 @@ impl Egress {
             sockets: sockets.max(1),
             header: [0; vxlan::HEADER_LEN],
             now: 0,
+            sealed: false,
             reports: REPORTS,
             scratch: Vec::new(),
         }
@@ -47,6 +51,7 @@ impl Egress {
     pub fn begin(&mut self, forwarding: &Forwarding, macs: &MacTable, now: u32) {
         self.cache.refresh(macs, now);
         self.header = vxlan::header(forwarding.vni());
+        self.sealed = forwarding.is_sealed();
         if now != self.now {
             self.reports = REPORTS;
         }
@@ -136,6 +141,9 @@ impl Egress {
             && let Some(entry) = forwarding.entry(slot)
         {
             let result = self.encapsulate(&outgoing, (slot, socket), entry, sink);
+            if result == Err(DropReason::SealNoKey) {
+                return self.hold(&header, frame, (slot, entry), counters, sink);
+            }
             if result == Err(DropReason::TooBig)
                 && let Some(own) = forwarding.own()
                 && self.reports > 0
@@ -159,10 +167,90 @@ impl Egress {
             // One link that is too narrow does not keep the frame from the others.
             match self.encapsulate(&outgoing, (slot, socket), entry, sink) {
                 Ok(count) => datagrams += count,
+                Err(DropReason::SealNoKey) => {
+                    self.hold(&header, frame, (slot, entry), counters, sink)?;
+                }
                 Err(reason) => refused = Some(reason),
             }
         }
         refused.map_or(Ok(datagrams), Err)
+    }
+
+    /// Keeps a frame until there is a key to seal it with.
+    fn hold(
+        &mut self,
+        header: &VnetHdr,
+        frame: &[u8],
+        (slot, entry): (Slot, &Entry),
+        counters: &Counters,
+        sink: &mut impl TrainSink,
+    ) -> Result<usize, DropReason> {
+        let (Some(sealer), Some(peer)) = (&entry.link.sealer, entry.link.peer) else {
+            return Err(DropReason::PlainRefused);
+        };
+        // A checksum that was left to this node has been completed.
+        let header = match header.gso {
+            GsoType::None => plain_header(),
+            _ => header.bytes(),
+        };
+        let gone = sealer.hold(&[&header, frame], self.now);
+        if gone > 0 {
+            counters.drop(DropReason::SealNoKey, gone);
+        }
+        if sealer.may_ask(self.now) {
+            sink.want(peer);
+        }
+        // It may have come meanwhile, and nobody looks at what waits before the next one comes.
+        self.release(slot, entry, counters, sink);
+        Ok(0)
+    }
+
+    /// Sends what waited for a key on the links that have one now.
+    pub fn resume(
+        &mut self,
+        forwarding: &Forwarding,
+        counters: &Counters,
+        sink: &mut impl TrainSink,
+    ) {
+        for &slot in forwarding.flood() {
+            if let Some(entry) = forwarding.entry(slot) {
+                self.release(slot, entry, counters, sink);
+            }
+        }
+    }
+
+    /// Sends what waited for the key of a link, if it has one.
+    fn release(
+        &mut self,
+        slot: Slot,
+        entry: &Entry,
+        counters: &Counters,
+        sink: &mut impl TrainSink,
+    ) {
+        let sealer = entry.link.sealer.as_ref();
+        let Some(sealer) = sealer.filter(|sealer| sealer.is_usable()) else {
+            return;
+        };
+        let (frames, stale) = sealer.release(self.now);
+        if stale > 0 {
+            counters.drop(DropReason::SealNoKey, stale);
+        }
+        for read in frames {
+            let Some((header, frame)) = VnetHdr::parse(&read) else {
+                continue;
+            };
+            let outgoing = match header.gso {
+                GsoType::None => Some(Outgoing::Whole(frame)),
+                _ => SuperFrame::new(&header, frame).map(Outgoing::Cut),
+            };
+            let socket = flow::hash(frame) as usize % self.sockets;
+            let sent = outgoing
+                .ok_or(DropReason::TapBadOffload)
+                .and_then(|outgoing| self.encapsulate(&outgoing, (slot, socket), entry, sink));
+            if let Err(reason) = sent {
+                counters.drop(reason, 1);
+            }
+        }
     }
 
     /// Puts a frame into trains for a link, as however many datagrams it takes.
@@ -177,14 +265,35 @@ impl Egress {
             Encapsulation::Vxlan => (slot, socket),
             Encapsulation::Sleeve => (slot, 0),
         };
+        let sealing = match &entry.link.sealer {
+            // Whatever a link is said to be: VXLAN is in the clear, and so is what nobody seals.
+            _ if self.sealed && entry.link.encapsulation == Encapsulation::Vxlan => {
+                return Err(DropReason::PlainRefused);
+            }
+            None if self.sealed => return Err(DropReason::PlainRefused),
+            None => None,
+            Some(sealer) => Some(sealer.sealing().ok_or(DropReason::SealNoKey)?),
+        };
+        let sealing = sealing.as_deref();
         let longest = longest(&entry.link);
         match outgoing {
             Outgoing::Whole(frame) if frame.len() > longest => {
-                self.fragment(frame, key, entry, sink)
+                self.fragment(frame, key, entry, sealing, sink)
             }
             Outgoing::Whole(frame) => {
-                self.room(key, entry, frame.len(), sink)
-                    .copy_from_slice(frame);
+                let mut seal = seal(sealing, 1)?;
+                let header = &self.header;
+                self.outbox.put(
+                    key,
+                    entry,
+                    seal.as_mut(),
+                    frame.len(),
+                    header,
+                    sink,
+                    |room| {
+                        room.copy_from_slice(frame);
+                    },
+                );
                 Ok(1)
             }
             Outgoing::Cut(whole) if whole.len(0) > longest => {
@@ -193,14 +302,19 @@ impl Egress {
                 for i in 0..whole.count() {
                     scratch.resize(whole.len(i), 0);
                     whole.write(i, &mut scratch);
-                    datagrams += self.fragment(&scratch, key, entry, sink)?;
+                    datagrams += self.fragment(&scratch, key, entry, sealing, sink)?;
                 }
                 self.scratch = scratch;
                 Ok(datagrams)
             }
             Outgoing::Cut(whole) => {
+                let mut seal = seal(sealing, whole.count())?;
                 for i in 0..whole.count() {
-                    whole.write(i, self.room(key, entry, whole.len(i), sink));
+                    let (header, len) = (&self.header, whole.len(i));
+                    self.outbox
+                        .put(key, entry, seal.as_mut(), len, header, sink, |room| {
+                            whole.write(i, room);
+                        });
                 }
                 Ok(whole.count())
             }
@@ -212,24 +326,28 @@ impl Egress {
         frame: &[u8],
         key: (Slot, usize),
         entry: &Entry,
+        sealing: Option<&SealKey>,
         sink: &mut impl TrainSink,
     ) -> Result<usize, DropReason> {
         let fragments = Fragments::new(frame, longest(&entry.link)).ok_or(DropReason::TooBig)?;
+        let mut seal = seal(sealing, fragments.count())?;
         for i in 0..fragments.count() {
-            fragments.write(i, self.room(key, entry, fragments.len(i), sink));
+            let (header, len) = (&self.header, fragments.len(i));
+            self.outbox
+                .put(key, entry, seal.as_mut(), len, header, sink, |room| {
+                    fragments.write(i, room);
+                });
         }
         Ok(fragments.count())
     }
+}
 
-    /// Room for a frame behind its encapsulation.
-    fn room(
-        &mut self,
-        key: (Slot, usize),
-        entry: &Entry,
-        len: usize,
-        sink: &mut impl TrainSink,
-    ) -> &mut [u8] {
-        self.outbox.reserve(key, entry, len, &self.header, sink)
+/// What seals `count` datagrams, if they are to be sealed.
+fn seal(sealing: Option<&SealKey>, count: usize) -> Result<Option<Seal<'_>>, DropReason> {
+    match sealing {
+        None => Ok(None),
+        // One that is used up is as good as none.
+        Some(key) => Seal::new(key, count).map(Some).ok_or(DropReason::SealNoKey),
     }
 }
 

@@ -9,6 +9,7 @@ use foldhash::fast::FixedState;
 use wire::{PeerId, Vni, sleeve};
 
 use crate::counters::LinkCounters;
+use crate::seal::Sealer;
 use crate::too_big::OwnAddress;
 
 /// Number of a link, stable for as long as the link lives. Learned MACs point at it.
@@ -39,6 +40,8 @@ pub struct Link {
     pub sleeve: Option<SocketAddr>,
     /// Underlay addresses from which its datagrams may come, besides that of a direct endpoint.
     pub sources: Vec<IpAddr>,
+    /// What seals its frames, in sleeve; none: they are in the clear.
+    pub sealer: Option<Arc<Sealer>>,
     /// What crossed it. Shared by successive snapshots.
     pub counters: Arc<LinkCounters>,
 }
@@ -53,6 +56,7 @@ impl Link {
             mtu,
             sleeve: None,
             sources: Vec::new(),
+            sealer: None,
             counters: Arc::default(),
         }
     }
@@ -63,6 +67,7 @@ impl Link {
 pub struct Forwarding {
     vni: Vni,
     me: PeerId,
+    sealed: bool,
     own: Option<OwnAddress>,
     links: Vec<Option<Entry>>,
     flood: Vec<Slot>,
@@ -95,6 +100,7 @@ impl Forwarding {
         let mut snapshot = Self {
             vni,
             me,
+            sealed: false,
             own,
             links: Vec::new(),
             flood: Vec::new(),
@@ -134,6 +140,20 @@ impl Forwarding {
             }
         }
         snapshot
+    }
+
+    /// The same, where nothing may leave or be taken in the clear.
+    #[must_use]
+    pub fn sealed(self) -> Self {
+        Self {
+            sealed: true,
+            ..self
+        }
+    }
+
+    /// Whether nothing may leave or be taken in the clear.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
     }
 
     /// The virtual network that frames belong to.

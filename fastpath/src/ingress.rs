@@ -1,15 +1,17 @@
 //! From the underlay to the TAP.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use wire::ethernet::{HEADER_LEN, VLAN_TAG_LEN};
 use wire::vxlan::{self, VxlanError};
-use wire::{probe, sleeve};
+use wire::{PeerId, probe, sleeve};
 
 use crate::counters::{Counters, DropReason, add};
 use crate::forwarding::{Encapsulation, Forwarding, Slot};
 use crate::join::Joiner;
 use crate::mac_table::{MacCache, MacTable, Port};
+use crate::seal::Sealer;
 use crate::train::{Train, TrainSink};
 use crate::vnet::VnetHdr;
 use crate::{oversized, relay};
@@ -38,6 +40,24 @@ pub trait FrameSink {
 pub trait ControlSink {
     /// Takes a probe, or drops it and counts.
     fn probe(&mut self, probe: Arrival<'_>);
+    /// Takes a message of a handshake, or drops it and counts. Nothing of it is proven: neither who
+    /// made it nor that it is one. A sink without keys has no use for it.
+    fn handshake(&mut self, _from: PeerId, _origin: SocketAddr, _message: &[u8]) {}
+    /// Takes news of the keys for a peer.
+    fn keys(&mut self, _peer: PeerId, _news: KeyNews) {}
+    /// The keys for a peer that has no link: by probes it gets one.
+    fn sealer(&self, _peer: PeerId) -> Option<Arc<Sealer>> {
+        None
+    }
+}
+
+/// What was seen of the keys for a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyNews {
+    /// The key of this epoch has opened its first datagram.
+    Used(u16),
+    /// A datagram is sealed with a key that is not here.
+    Lost,
 }
 
 /// A frame for the router itself.
@@ -173,6 +193,8 @@ enum Content<'a> {
     Frame(Slot, &'a [u8]),
     /// A frame for the router itself.
     Probe(&'a [u8]),
+    /// No frame: its sender shows that it has the key, and no more.
+    Nothing,
 }
 
 impl<'a> Batch<'_, 'a> {
@@ -197,6 +219,10 @@ impl<'a> Batch<'_, 'a> {
                 usize::from(link.mtu) + HEADER_LEN + VLAN_TAG_LEN
             });
         let bytes: &'a [u8] = bytes;
+        if self.forwarding.is_sealed() {
+            let datagrams = bytes.chunks(segment).len() as u64;
+            return self.counters.drop(DropReason::PlainRefused, datagrams);
+        }
         for datagram in bytes.chunks(segment) {
             let opened = vxlan_frame(datagram, self.forwarding).and_then(|frame| {
                 if let Some(probe) = for_the_router(frame)? {
@@ -254,14 +280,20 @@ impl<'a> Batch<'_, 'a> {
             let len = segment.min(rest.len());
             let (datagram, behind) = std::mem::take(&mut rest).split_at_mut(len);
             rest = behind;
-            let datagram: &'a [u8] = datagram;
-            let mut relayed = false;
-            let opened = sleeve::parse(datagram)
-                .map_err(|_| DropReason::SleeveTruncated)
-                .and_then(|(header, payload)| {
-                    relayed = header.hop_limit != sleeve::HOP_LIMIT;
-                    self.open_sleeve(&header, payload, known)
-                });
+            let Ok((header, _)) = sleeve::parse(datagram) else {
+                self.counters.drop(DropReason::SleeveTruncated, 1);
+                continue;
+            };
+            let relayed = header.hop_limit != sleeve::HOP_LIMIT;
+            let opened = match header.kind {
+                sleeve::Kind::SEALED => self.open_sealed(&header, datagram, out.control),
+                sleeve::Kind::HANDSHAKE => {
+                    let message = &datagram[sleeve::HEADER_LEN..];
+                    out.control.handshake(header.source, source, message);
+                    continue;
+                }
+                _ => self.open_plain(&header, &datagram[sleeve::HEADER_LEN..], known),
+            };
             let arrival = |frame| Arrival {
                 encapsulation: Encapsulation::Sleeve,
                 source,
@@ -272,14 +304,60 @@ impl<'a> Batch<'_, 'a> {
         }
     }
 
-    /// Opens a sleeve datagram for this node.
-    fn open_sleeve(
+    /// Opens a sealed datagram for this node. That it opens is proof of its sender, wherever it came
+    /// from.
+    fn open_sealed(
+        &mut self,
+        header: &sleeve::Header,
+        datagram: &'a mut [u8],
+        control: &mut impl ControlSink,
+    ) -> Result<Content<'a>, DropReason> {
+        let slot = self.forwarding.peer(header.source);
+        let link = slot.and_then(|slot| self.forwarding.link(slot));
+        let unlinked;
+        let sealer = match link {
+            Some(link) => link.sealer.as_ref(),
+            None => {
+                unlinked = control.sealer(header.source);
+                unlinked.as_ref()
+            }
+        };
+        let sealer = sealer.ok_or(DropReason::SealNoSession)?;
+        let opened = sealer.open(header.epoch, datagram).inspect_err(|reason| {
+            if matches!(
+                reason,
+                DropReason::SealNoSession | DropReason::SealUnknownEpoch
+            ) && sealer.may_ask(self.now)
+            {
+                control.keys(header.source, KeyNews::Lost);
+            }
+        })?;
+        if opened.first {
+            control.keys(header.source, KeyNews::Used(header.epoch));
+        }
+        let frame: &'a [u8] = opened.frame;
+        if frame.is_empty() {
+            return Ok(Content::Nothing);
+        }
+        if let Some(probe) = for_the_router(frame)? {
+            return Ok(Content::Probe(probe));
+        }
+        let slot = slot.ok_or(DropReason::SleeveUnknownPeer)?;
+        self.learn(frame, slot)?;
+        Ok(Content::Frame(slot, frame))
+    }
+
+    /// Opens a plain sleeve datagram for this node.
+    fn open_plain(
         &mut self,
         header: &sleeve::Header,
         payload: &'a [u8],
         known: bool,
     ) -> Result<Content<'a>, DropReason> {
         let frame = match header.kind {
+            sleeve::Kind::PLAIN if self.forwarding.is_sealed() => {
+                return Err(DropReason::PlainRefused);
+            }
             sleeve::Kind::PLAIN => payload,
             _ => return Err(DropReason::SleeveUnknownKind),
         };
@@ -321,6 +399,7 @@ impl<'a> Batch<'_, 'a> {
                 out.control.probe(arrival(frame));
                 return;
             }
+            Ok(Content::Nothing) => return,
             Err(reason) => {
                 self.counters.drop(reason, 1);
                 return;

@@ -29,7 +29,7 @@ mod vnet;
 pub use counters::{Counters, DropReason, LinkCounters, LinkTotals};
 pub use egress::Egress;
 pub use forwarding::{Encapsulation, Forwarding, Link, Slot};
-pub use ingress::{Arrival, ControlSink, Datagram, FrameSink, Ingress, Outlets, TapTakes};
+pub use ingress::{Arrival, ControlSink, Datagram, FrameSink, Ingress, KeyNews, Outlets, TapTakes};
 pub use join::MAX_PARTS;
 pub use mac_table::{MacCache, MacEntry, MacTable, Port};
 pub use seal::{Cipher, Claim, MAX_COUNTER, OPEN_KEYS, OpenKey, Opened, SealKey, Sealer};

@@ -84,6 +84,9 @@ fn onward(
     known: bool,
     forwarding: &Forwarding,
 ) -> Result<(Hop, u8), DropReason> {
+    if forwarding.is_sealed() && header.kind == sleeve::Kind::PLAIN {
+        return Err(DropReason::PlainRefused);
+    }
     // Nobody outside of the mesh gets anything relayed.
     if !known {
         return Err(DropReason::UnknownSource);

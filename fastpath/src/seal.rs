@@ -13,17 +13,20 @@
 //! a session can be replaced while datagrams of the old one are still on their way and before the
 //! other side has begun to use the new one.
 
+mod waiting;
 mod window;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ring::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use wire::PeerId;
 use wire::sleeve::{self, COUNTER_LEN, HEADER_LEN, SEAL_LEN, TAG_LEN};
 
 use crate::counters::DropReason;
+use waiting::Waiting;
 use window::Window;
 
 /// Offset of the ciphertext in a sealed datagram.
@@ -148,6 +151,34 @@ impl fmt::Debug for SealKey {
     }
 }
 
+/// A key with counters that were taken from it: what a frame's datagrams are sealed with.
+#[derive(Debug)]
+pub(crate) struct Seal<'a> {
+    key: &'a SealKey,
+    claim: Claim,
+}
+
+impl<'a> Seal<'a> {
+    /// For `count` datagrams; none once the key is used up.
+    pub(crate) fn new(key: &'a SealKey, count: usize) -> Option<Self> {
+        let claim = key.claim(u32::try_from(count).ok()?)?;
+        Some(Self { key, claim })
+    }
+
+    /// The header of a datagram, from that of a plain one.
+    pub(crate) fn header(&self, plain: &[u8; HEADER_LEN]) -> [u8; HEADER_LEN] {
+        let mut header = *plain;
+        header[0] = sleeve::Kind::SEALED.0;
+        header[2..4].copy_from_slice(&self.key.epoch.to_be_bytes());
+        header
+    }
+
+    /// Seals a datagram.
+    pub(crate) fn close(&mut self, datagram: &mut [u8]) {
+        self.key.seal(datagram, &mut self.claim);
+    }
+}
+
 /// Opens what one peer has sealed.
 pub struct OpenKey {
     key: LessSafeKey,
@@ -230,6 +261,9 @@ pub const OPEN_KEYS: usize = 3;
 pub struct Sealer {
     sealing: ArcSwapOption<SealKey>,
     opening: ArcSwap<[Option<Arc<OpenKey>>; OPEN_KEYS]>,
+    waiting: Waiting,
+    /// The second at which the control plane was last told that a key is missing, and one more.
+    asked: AtomicU32,
 }
 
 impl Default for Sealer {
@@ -237,6 +271,8 @@ impl Default for Sealer {
         Self {
             sealing: ArcSwapOption::empty(),
             opening: ArcSwap::from_pointee([const { None }; OPEN_KEYS]),
+            waiting: Waiting::default(),
+            asked: AtomicU32::new(0),
         }
     }
 }
@@ -254,9 +290,49 @@ impl Sealer {
         self.sealing.store(sealing);
     }
 
+    /// Whether there is a key to seal with that is not used up.
+    pub(crate) fn is_usable(&self) -> bool {
+        let key = self.sealing.load();
+        key.as_ref().is_some_and(|key| key.sealed() < MAX_COUNTER)
+    }
+
     /// The key to seal with; none while there is no session.
     pub fn sealing(&self) -> Option<Arc<SealKey>> {
         self.sealing.load_full()
+    }
+
+    /// Whether there is no key at all.
+    pub fn is_empty(&self) -> bool {
+        let opens = self.opening.load().iter().any(Option::is_some);
+        !opens && self.sealing.load().is_none()
+    }
+
+    /// Whether the control plane is to be told that a key is missing: once a second, however many
+    /// datagrams say so, true ones or forged.
+    pub(crate) fn may_ask(&self, now: u32) -> bool {
+        let now = now.wrapping_add(1);
+        self.asked.load(Relaxed) != now && self.asked.swap(now, Relaxed) != now
+    }
+
+    /// A whole datagram with this frame inside, for the peer `to`; none while there is no session.
+    pub fn datagram(&self, me: PeerId, to: PeerId, frame: &[u8]) -> Option<Vec<u8>> {
+        let key = self.sealing()?;
+        let mut seal = Seal::new(&key, 1)?;
+        let header = seal.header(&sleeve::Header::plain(me, to).bytes());
+        let parts = [&header[..], &[0; COUNTER_LEN], frame, &[0; TAG_LEN]];
+        let mut datagram = parts.concat();
+        seal.close(&mut datagram);
+        Some(datagram)
+    }
+
+    /// Keeps a read from the TAP until there is a key; returns how many of those that waited gave way.
+    pub(crate) fn hold(&self, read: &[&[u8]], now: u32) -> u64 {
+        self.waiting.push(read, now)
+    }
+
+    /// Takes what waited; with how many have waited too long.
+    pub(crate) fn release(&self, now: u32) -> (Vec<Box<[u8]>>, u64) {
+        self.waiting.take(now)
     }
 
     /// Opens a datagram that [`sleeve::parse`] has read as sealed under `epoch`.

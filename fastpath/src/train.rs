@@ -7,10 +7,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use wire::{sleeve, vxlan};
+use wire::{PeerId, sleeve, vxlan};
 
 use crate::counters::LinkCounters;
 use crate::forwarding::{Encapsulation, Entry, Slot};
+use crate::seal::{SEALED_FRAME_AT, Seal};
 
 /// What the socket can take in one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub struct Train<'a> {
 pub trait TrainSink {
     /// Sends a train, or drops it and counts.
     fn send(&mut self, train: Train<'_>);
+    /// A frame waits for a key to seal it with for this peer. A sink without keys is never told.
+    fn want(&mut self, _peer: PeerId) {}
 }
 
 /// Trains being put together, one for each link and socket in use.
@@ -70,6 +73,8 @@ struct OpenTrain {
     key: (Slot, usize),
     endpoint: SocketAddr,
     encapsulation: Encapsulation,
+    /// Bytes of a datagram that are not the frame's.
+    overhead: usize,
     /// Of the link; none before the first use.
     counters: Option<Arc<LinkCounters>>,
     segment: usize,
@@ -94,6 +99,7 @@ impl Outbox {
                 key: (0, 0),
                 endpoint: SocketAddr::from(([0, 0, 0, 0], 0)),
                 encapsulation: Encapsulation::Vxlan,
+                overhead: 0,
                 counters: None,
                 segment: 0,
                 count: 0,
@@ -110,22 +116,31 @@ impl Outbox {
         }
     }
 
-    /// Room for a frame of `len` bytes, which the caller fills, behind its encapsulation: to go out on
-    /// a link through one of the sockets.
-    pub(crate) fn reserve(
+    /// Puts a frame of `frame_len` bytes, which `fill` writes, behind its encapsulation into a train: to
+    /// go out on a link through one of the sockets, sealed if there is a seal.
+    #[expect(clippy::too_many_arguments, reason = "what a datagram is made of")]
+    pub(crate) fn put(
         &mut self,
         (slot, socket): (Slot, usize),
         Entry { link, header }: &Entry,
+        seal: Option<&mut Seal<'_>>,
         frame_len: usize,
         vxlan: &[u8; vxlan::HEADER_LEN],
         sink: &mut impl TrainSink,
-    ) -> &mut [u8] {
-        let len = header_len(link.encapsulation) + frame_len;
+        fill: impl FnOnce(&mut [u8]),
+    ) {
+        let overhead = match (link.encapsulation, &seal) {
+            (Encapsulation::Vxlan, _) => vxlan::HEADER_LEN,
+            (Encapsulation::Sleeve, None) => sleeve::HEADER_LEN,
+            (Encapsulation::Sleeve, Some(_)) => sleeve::HEADER_LEN + sleeve::SEAL_LEN,
+        };
+        let len = overhead + frame_len;
         let index = (usize::from(slot).wrapping_mul(17) + socket) % OPEN;
         let train = &mut self.open[index];
         let fits = train.key == (slot, socket)
             && train.endpoint == link.endpoint
             && train.encapsulation == link.encapsulation
+            && train.overhead == overhead
             && !train.closed
             && len <= train.segment
             && train.count < self.limits.segments
@@ -139,6 +154,7 @@ impl Outbox {
             train.key = (slot, socket);
             train.endpoint = link.endpoint;
             train.encapsulation = link.encapsulation;
+            train.overhead = overhead;
             train.counters = Some(Arc::clone(&link.counters));
             train.segment = len;
             train.closed = false;
@@ -148,9 +164,14 @@ impl Outbox {
         let from = train.len;
         train.len += len;
         let datagram = &mut train.buffer[from..train.len];
-        match link.encapsulation {
-            Encapsulation::Vxlan => put_header(datagram, vxlan),
-            Encapsulation::Sleeve => put_header(datagram, header),
+        match (link.encapsulation, seal) {
+            (Encapsulation::Vxlan, _) => fill(put_header(datagram, vxlan)),
+            (Encapsulation::Sleeve, None) => fill(put_header(datagram, header)),
+            (Encapsulation::Sleeve, Some(seal)) => {
+                put_header(datagram, &seal.header(header));
+                fill(&mut datagram[SEALED_FRAME_AT..][..frame_len]);
+                seal.close(datagram);
+            }
         }
     }
 
@@ -175,19 +196,11 @@ impl OpenTrain {
         });
         if let Some(counters) = self.counters.take() {
             let frames = self.count as u64;
-            let headers = frames * header_len(self.encapsulation) as u64;
+            let headers = frames * self.overhead as u64;
             counters.sent(frames, self.len as u64 - headers);
         }
         self.count = 0;
         self.len = 0;
-    }
-}
-
-/// Bytes that precede a frame.
-fn header_len(encapsulation: Encapsulation) -> usize {
-    match encapsulation {
-        Encapsulation::Vxlan => vxlan::HEADER_LEN,
-        Encapsulation::Sleeve => sleeve::HEADER_LEN,
     }
 }
 

@@ -187,6 +187,14 @@ pub enum Output {
         /// The bytes.
         payload: Vec<u8>,
     },
+    /// The public key of a peer that frames are to be sealed for, or none: it is no more. Told only
+    /// where links are sealed, and then before any probe for that peer.
+    Key {
+        /// Identity, which is not checked to follow from the key.
+        id: PeerId,
+        /// The static public key.
+        public: Option<[u8; 32]>,
+    },
     /// A condition for the operator.
     Condition(ConditionChange),
 }

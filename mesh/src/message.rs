@@ -35,6 +35,9 @@ pub(crate) mod kind {
     pub(crate) const PARCEL: u8 = 16;
     pub(crate) const BROADCAST: u8 = 17;
     pub(crate) const DOUBT: u8 = 18;
+    /// The handshake of a [`Channel`](crate::Channel), before any other message. A node without a
+    /// password passes it over, and waits for the reason that follows.
+    pub(crate) const NOISE: u8 = 32;
 }
 
 /// A message.

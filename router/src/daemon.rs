@@ -17,25 +17,29 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use mesh::link::LinkConfig;
+use mesh::{Fingerprint, Psk, Secrets, SessionConfig, SessionTiming};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use crate::attachments::Attachments;
 use crate::host::{Host, Underlay};
 use crate::http::bounded::Bounded;
 use crate::http::creds::PeerUid;
 use crate::http::{api, metrics, socket};
-use crate::identity::Identity;
-use crate::io::datapath::{Datapath, DatapathConfig, PROBE_QUEUE};
+use crate::identity::{self, Identity};
+use crate::io::datapath::{Datapath, DatapathConfig, PROBE_QUEUE, SEAL_QUEUE};
 use crate::io::ipam_service::{self, IpamHandle, IpamInit, IpamOptions};
 use crate::io::kube::{Cluster, Division, first_division};
-use crate::io::mesh_driver::{self, MeshEvent, MeshHandle};
+use crate::io::mesh_driver::{self, ControlKeys, MeshEvent, MeshHandle};
 use crate::io::rules_keeper::RulesKeeper;
+use crate::io::sessions::{self, SessionsHandle};
 use crate::lock::Lock;
 use crate::node::{Facts, Node, NodeParts, RULES_CONDITION, at_port, bridge_key};
+use crate::password::{self, PasswordError};
 use crate::preflight::{self, listen_address};
 use crate::rules::{GuardedPod, RuleSettings};
 use crate::settings::{Endpoint, Settings};
@@ -47,28 +51,43 @@ pub use signals::Stop;
 const CONTROL_THREADS: usize = 2;
 /// Mesh events that wait for the node; the mesh waits when they are more.
 const EVENTS: usize = 1024;
+/// Bytes that sealed sleeve takes from the underlay's MTU beyond what VXLAN does, over IPv4 as over
+/// IPv6: 12 of header, 8 of counter, 16 of tag.
+const SEALED_OVERHEAD: u16 = 36;
 /// How long names of peers are looked up for, to see which way they are.
 const LOOKUP: Duration = Duration::from_secs(2);
 /// How long the kernel may take to remove the TAP of a process that was killed.
 const TAP_GONE: Duration = Duration::from_secs(1);
+/// Peers with which there can be sessions: as many as there can be links.
+const MAX_SESSIONS: usize = 8192;
 /// How long each step of the shutdown may take.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// Most data path workers that are started unasked: beyond it, a node's underlay is the limit.
 const MAX_AUTO_QUEUES: usize = 8;
 
-/// Runs the router until it is told to stop.
+/// Runs the router until it is told to stop. `password` is what the environment held, if anything.
 ///
 /// # Errors
 /// It cannot start, or one of its parts failed for good.
-pub fn run(settings: Settings, stop: Stop) -> anyhow::Result<()> {
+pub fn run(
+    settings: Settings,
+    password: Option<Zeroizing<String>>,
+    stop: Stop,
+) -> anyhow::Result<()> {
     preflight::check(&settings)?;
+    let passwords = passwords(&settings, password)?;
+    if let (false, Some(vtep)) = (passwords.is_empty(), settings.vteps.first()) {
+        anyhow::bail!(
+            "--vtep {vtep} speaks VXLAN, which is in the clear, and there is a password: leave one out"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
         .enable_all()
         .build()
         .context("start the control plane's threads")?;
-    let result = runtime.block_on(serve(settings, stop));
+    let result = runtime.block_on(serve(settings, passwords, stop));
     // A look-up of a name may still be in the resolver, which cannot be interrupted.
     runtime.shutdown_background();
     result
@@ -83,7 +102,7 @@ struct Held {
     identity: Identity,
 }
 
-async fn serve(settings: Settings, stop: Stop) -> anyhow::Result<()> {
+async fn serve(settings: Settings, passwords: Vec<Psk>, stop: Stop) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut signals = Signals::install(&stop)?;
     let socket_path = settings.socket.clone();
@@ -91,8 +110,9 @@ async fn serve(settings: Settings, stop: Stop) -> anyhow::Result<()> {
     let id = held.identity.id;
     let (events, inbox) = mpsc::channel(EVENTS);
     let mut host = Host::open(&settings, id)?;
+    let secrets = secrets(&held.identity, passwords);
     let began = tokio::select! {
-        began = begin(&settings, &held.identity, &mut host, events) => began.map(Some),
+        began = begin(&settings, &held.identity, secrets, &mut host, events) => began.map(Some),
         reason = signals.next() => {
             tracing::info!(reason, "told to stop while starting");
             Ok(None)
@@ -192,12 +212,14 @@ struct Begun {
     mesh: MeshHandle,
     ipam: IpamHandle,
     cluster: Option<Cluster>,
+    sessions: Option<SessionsHandle>,
 }
 
 /// Starts the parts, each after those it needs.
 async fn begin(
     settings: &Settings,
     identity: &Identity,
+    secrets: Option<Secrets>,
     host: &mut Host,
     events: mpsc::Sender<MeshEvent>,
 ) -> anyhow::Result<Begun> {
@@ -220,7 +242,10 @@ async fn begin(
 
     wait_for_tap(settings, host).await?;
     let peers = look_up(settings.peers.iter().chain(&settings.vteps)).await;
-    let underlay = host.underlay(&peers)?;
+    let mut underlay = host.underlay(&peers)?;
+    if secrets.is_some() {
+        underlay.overhead += SEALED_OVERHEAD;
+    }
     let mtu = settings.mtu.unwrap_or_else(|| underlay.overlay_mtu());
     tracing::info!(
         underlay_mtu = underlay.mtu,
@@ -243,20 +268,34 @@ async fn begin(
         me: identity.id,
         vni: settings.vni,
         mac_age: settings.mac_age,
+        sealed: secrets.is_some(),
         offloads: settings.offloads,
         spin: settings.spin,
         pin_workers: settings.pin_workers,
     };
-    let datapath = Datapath::start(&config, &probes)?;
+    let (seals, seal_events) = mpsc::channel(SEAL_QUEUE);
+    let datapath = Datapath::start(&config, &probes, &seals)?;
     let control = SocketAddr::new(listen, settings.control_port);
+    let allowed = &settings.allow_identity;
+    let keys = secrets.map(|secrets| ControlKeys {
+        secrets,
+        allowed: (!allowed.is_empty()).then(|| allowed.clone()),
+    });
+    let sessions = match (&keys, datapath.seals()) {
+        (Some(keys), Some(handle)) => {
+            let config = session_config(settings, identity, keys)?;
+            Some(sessions::start(config, handle, seal_events))
+        }
+        _ => None,
+    };
     let joined = async {
         host.join_tap()?;
-        let config = mesh_config(settings, identity, &underlay, mtu)?;
+        let config = mesh_config(settings, identity, &underlay, mtu, keys.is_some())?;
         let probed = mesh_driver::Underlay {
             prober: datapath.prober(),
             arriving,
         };
-        let mesh = mesh_driver::start(config, control, events, Some(probed))?;
+        let mesh = mesh_driver::start(config, control, keys, events, Some(probed))?;
         anyhow::Ok((mesh, host.bridge_mac()?, host.own_addresses()?))
     };
     let (mesh, bridge_mac, own) = match joined.await {
@@ -269,6 +308,7 @@ async fn begin(
     ipam.carry(mesh.clone());
     let facts = Facts {
         id: identity.id,
+        fingerprint: Fingerprint::of(&identity.public),
         bridge_mac,
         underlay,
         mtu,
@@ -281,6 +321,7 @@ async fn begin(
         mesh,
         ipam,
         cluster,
+        sessions,
     })
 }
 
@@ -293,6 +334,7 @@ fn assemble(settings: &Settings, begun: Begun, host: Host, started: Instant) -> 
         mesh,
         ipam,
         cluster: _,
+        sessions,
     } = begun;
     let own = [settings.vxlan_port, settings.sleeve_port]
         .into_iter()
@@ -308,6 +350,11 @@ fn assemble(settings: &Settings, begun: Begun, host: Host, started: Instant) -> 
     let attachments = Attachments::load(&settings.state_dir);
     let rules = open_rules(settings, &attachments);
     let no_rules = rules.as_ref().err().map(ToString::to_string);
+    let switch = if sessions.is_some() {
+        switch.sealed(settings.sleeve_port)
+    } else {
+        switch
+    };
     let too_large = mtu_problem(settings, &facts.underlay);
     let node = Node::new(NodeParts {
         settings: settings.clone(),
@@ -317,6 +364,7 @@ fn assemble(settings: &Settings, begun: Begun, host: Host, started: Instant) -> 
         datapath,
         mesh,
         ipam,
+        sessions,
         switch,
         attachments,
         rules: rules.ok(),
@@ -483,6 +531,7 @@ fn mesh_config(
     identity: &Identity,
     underlay: &Underlay,
     mtu: u16,
+    sealed: bool,
 ) -> anyhow::Result<mesh::Config> {
     let me = mesh::Hello {
         id: identity.id,
@@ -502,6 +551,7 @@ fn mesh_config(
         addresses: underlay.addresses.clone(),
         underlay_mtu: underlay.mtu,
         mtu,
+        sealed,
         ..LinkConfig::new(me.id, me.run, random()?)
     };
     let mut config = mesh::Config::new(me, random()?);
@@ -514,6 +564,49 @@ fn mesh_config(
         config.targets.push(peer.to_string().parse()?);
     }
     Ok(config)
+}
+
+/// What sessions with peers are made by.
+fn session_config(
+    settings: &Settings,
+    identity: &Identity,
+    keys: &ControlKeys,
+) -> anyhow::Result<SessionConfig> {
+    let mut seed = [0; 32];
+    let filled = SystemRandom::new().fill(&mut seed);
+    filled.map_err(|_| anyhow::anyhow!("the kernel gave no random bytes"))?;
+    Ok(SessionConfig {
+        id: identity.id,
+        secrets: keys.secrets.clone(),
+        start: identity::next_start(&settings.state_dir)?,
+        ciphers: sessions::fast_ciphers(),
+        allowed: keys.allowed.clone(),
+        seed,
+        timing: SessionTiming::renewed_after(settings.rekey_interval),
+        peers: MAX_SESSIONS,
+    })
+}
+
+/// The keys of the passwords that were given, stretched; empty: the network is plain.
+fn passwords(
+    settings: &Settings,
+    given: Option<Zeroizing<String>>,
+) -> Result<Vec<Psk>, PasswordError> {
+    match (&settings.password_file, given) {
+        (Some(_), Some(_)) => Err(PasswordError::Twice),
+        (Some(file), None) => password::read(file),
+        (None, Some(text)) => password::stretch_all(&text, password::VARIABLE),
+        (None, None) => Ok(Vec::new()),
+    }
+}
+
+/// What secures this node's conversations, if it has a password.
+fn secrets(identity: &Identity, passwords: Vec<Psk>) -> Option<Secrets> {
+    (!passwords.is_empty()).then(|| Secrets {
+        private: identity.private,
+        public: identity.public,
+        passwords,
+    })
 }
 
 fn random() -> anyhow::Result<u64> {

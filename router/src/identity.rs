@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ring::digest;
 use snow::params::DHChoice;
@@ -149,6 +150,39 @@ impl Identity {
     }
 }
 
+/// Name of the file that counts starts.
+const STARTS: &str = "starts";
+
+/// A number for this start of the node that is larger than at any earlier start with this state
+/// directory, whatever the clock says: the time in milliseconds, or one more than the last.
+///
+/// # Errors
+/// It cannot be read or written.
+pub fn next_start(state_dir: &Path) -> Result<u64, IdentityError> {
+    let path = state_dir.join(STARTS);
+    let failed = |verb| {
+        let path = path.clone();
+        move |error| IdentityError::Io { verb, path, error }
+    };
+    let last: u64 = match fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().unwrap_or(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(failed("read")(error)),
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(0));
+    let start = now.max(last.saturating_add(1));
+    let new = path.with_extension("new");
+    let written = File::create(&new).and_then(|mut file| {
+        writeln!(file, "{start}")?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        File::open(state_dir)?.sync_all()
+    });
+    written.map_err(failed("write"))?;
+    Ok(start)
+}
+
 fn read(path: &Path) -> io::Result<String> {
     let metadata = fs::metadata(path)?;
     if metadata.len() > MAX_FILE || !metadata.is_file() {
@@ -261,6 +295,16 @@ mod tests {
         }
         fs::write(&path, [0xff, 0xfe]).unwrap();
         assert!(Identity::load_or_create(dir.path()).is_err());
+    }
+
+    #[test]
+    fn the_number_of_a_start_only_grows() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = next_start(dir.path()).unwrap();
+        assert!(next_start(dir.path()).unwrap() > first);
+        // The clock was set back.
+        fs::write(dir.path().join(STARTS), format!("{}\n", u64::MAX - 9)).unwrap();
+        assert_eq!(next_start(dir.path()).unwrap(), u64::MAX - 8);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod io;
 pub mod lab;
 pub mod lock;
 pub mod node;
+pub mod password;
 pub mod preflight;
 pub mod rules;
 pub mod settings;

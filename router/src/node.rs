@@ -12,12 +12,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use control::{
     ApiError, AttachRequest, Attachment, AttachmentRef, Collected, Condition, DetachRequest,
     Detached, GcRequest, NodeStatus, OverlayStatus, ReleasedAttachment, RemoveRequest, Removed,
-    Status, pending,
+    SessionStatus, Status, pending,
 };
 use fastpath::{LinkTotals, OwnAddress};
 use hostnet::nft::NftError;
 use ipam::AllocationKey;
 use ipnet::IpNet;
+use mesh::Fingerprint;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use wire::{Mac, PeerId};
@@ -32,6 +33,7 @@ use crate::io::datapath::{Datapath, LinkTarget};
 use crate::io::ipam_service::IpamHandle;
 use crate::io::mesh_driver::MeshHandle;
 use crate::io::rules_keeper::RulesKeeper;
+use crate::io::sessions::{SessionsHandle, SessionsView};
 use crate::rules::GuardedPod;
 use crate::settings::Settings;
 use crate::status::{Parts, assemble};
@@ -55,6 +57,8 @@ const SHARDS: usize = 64;
 pub struct Facts {
     /// Its identity.
     pub id: PeerId,
+    /// Its key, as operators compare it.
+    pub fingerprint: Fingerprint,
     /// The bridge's Ethernet address.
     pub bridge_mac: Mac,
     /// The underlay as it was found.
@@ -76,6 +80,7 @@ pub struct Node {
     datapath: Mutex<Option<Datapath>>,
     mesh: MeshHandle,
     ipam: IpamHandle,
+    sessions: Option<SessionsHandle>,
     switch: Mutex<Switch>,
     conditions: Mutex<BTreeMap<(String, String), Condition>>,
     attachments: Mutex<Attachments>,
@@ -106,6 +111,8 @@ pub struct NodeParts {
     pub mesh: MeshHandle,
     /// The addresses.
     pub ipam: IpamHandle,
+    /// The sessions with peers, if this node has a password.
+    pub sessions: Option<SessionsHandle>,
     /// The composition of links.
     pub switch: Switch,
     /// What is known of attachments.
@@ -126,6 +133,7 @@ impl Node {
             datapath: Mutex::new(Some(parts.datapath)),
             mesh: parts.mesh,
             ipam: parts.ipam,
+            sessions: parts.sessions,
             switch: Mutex::new(parts.switch),
             conditions: Mutex::default(),
             attachments: Mutex::new(parts.attachments),
@@ -153,6 +161,11 @@ impl Node {
     /// The peers.
     pub fn mesh(&self) -> &MeshHandle {
         &self.mesh
+    }
+
+    /// The sessions with peers, if this node has a password.
+    pub fn sessions(&self) -> Option<&SessionsHandle> {
+        self.sessions.as_ref()
     }
 
     /// The addresses.
@@ -455,6 +468,7 @@ impl Node {
         NodeStatus {
             name: self.settings.name.clone(),
             id: self.facts.id,
+            fingerprint: self.facts.fingerprint.to_string(),
             started_unix: self.started_unix,
             underlay: underlay
                 .map(|address| SocketAddr::new(*address, self.settings.vxlan_port))
@@ -609,8 +623,16 @@ impl ControlService for Node {
             vxlan_port: self.settings.vxlan_port,
             sleeve_port: self.settings.sleeve_port,
             offloads,
-            encrypted: false,
+            encrypted: self.sessions.is_some(),
         };
+        let sessions = match &self.sessions {
+            Some(sessions) => sessions.view().await,
+            None => SessionsView::default(),
+        };
+        if self.sessions.is_some() {
+            let counted = sessions.counters.each();
+            counters.extend(counted.map(|(name, value)| (name.to_owned(), value)));
+        }
         counters.extend(
             mesh.counters
                 .named()
@@ -623,7 +645,7 @@ impl ControlService for Node {
         counters.extend(drops.map(|(name, packets)| (format!("drop_{name}"), packets)));
         let mut conditions: Vec<_> = lock(&self.conditions).values().cloned().collect();
         conditions.extend(ipam.conditions.iter().cloned());
-        Ok(assemble(Parts {
+        let mut status = assemble(Parts {
             node: self.node_status(),
             overlay,
             peers: &mesh.peers,
@@ -636,7 +658,16 @@ impl ControlService for Node {
             counters,
             conditions,
             now: self.now(),
-        }))
+        });
+        let sessions = sessions.sessions.into_iter();
+        status.sessions = sessions
+            .map(|(peer, session)| SessionStatus {
+                peer,
+                cipher: session.cipher.label().to_owned(),
+                age_secs: session.age.as_secs(),
+            })
+            .collect();
+        Ok(status)
     }
 }
 

@@ -1,7 +1,6 @@
 //! What must be so before anything is touched, checked at once and reported together, each fault
 //! with its remedy.
 
-use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
@@ -13,9 +12,6 @@ use crate::settings::Settings;
 
 /// The kernel's device for TUN and TAP.
 const TUN: &str = "/dev/net/tun";
-
-/// The variable in which others pass the network's password.
-const PASSWORD: &str = "WEFT_PASSWORD";
 
 /// Why the router cannot run here, all of it.
 #[derive(Debug, thiserror::Error)]
@@ -49,22 +45,11 @@ pub fn check(settings: &Settings) -> Result<(), PreflightError> {
         ));
     }
     problems.extend(port_problems(settings));
-    problems.extend(password_problem(std::env::var_os(PASSWORD).as_deref()));
     if problems.is_empty() {
         Ok(())
     } else {
         Err(PreflightError { problems })
     }
-}
-
-/// Who sets a password wants no frame in the clear (I4), which this version cannot give.
-fn password_problem(password: Option<&OsStr>) -> Option<String> {
-    password.filter(|password| !password.is_empty()).map(|_| {
-        format!(
-            "{PASSWORD} is set, but this version does not encrypt: unset it to run in the clear, on a \
-             network that you trust"
-        )
-    })
 }
 
 /// The address for everything that is reachable from outside: the one that was set, or all of both
@@ -158,15 +143,6 @@ fn remedy_of(error: &io::Error, in_use: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn i4_a_password_is_refused_rather_than_ignored() {
-        assert_eq!(password_problem(None), None);
-        assert_eq!(password_problem(Some(OsStr::new(""))), None);
-        let problem = password_problem(Some(OsStr::new("geheim"))).unwrap();
-        assert!(problem.contains("WEFT_PASSWORD"));
-        assert!(!problem.contains("geheim"));
-    }
 
     fn settings(line: &[&str]) -> Settings {
         use crate::settings::{Options, load};

@@ -114,6 +114,26 @@ pub struct Options {
     /// [default: the whole range]
     #[arg(long, env = "WEFT_IPAM_DEFAULT_SUBNET", value_name = "CIDR")]
     pub ipam_default_subnet: Option<Given>,
+    /// File with the cluster's password, the same on all nodes: all control and data between nodes is
+    /// then encrypted. A second line is accepted from others too. WEFT_PASSWORD holds the password
+    /// itself instead [default: none, everything is in the clear]
+    #[arg(long, env = "WEFT_PASSWORD_FILE", value_name = "FILE")]
+    pub password_file: Option<Given>,
+
+    /// Fingerprint of a node that is spoken to, as `weft status` shows it there; with any, no other
+    /// node is, whatever password it has. Repeat or separate with commas
+    #[arg(
+        long,
+        env = "WEFT_ALLOW_IDENTITY",
+        value_name = "FINGERPRINT",
+        value_delimiter = ','
+    )]
+    #[serde(deserialize_with = "given::list")]
+    pub allow_identity: Option<Vec<Given>>,
+
+    /// How long a session's keys are in use, 1s to 2m [default: 2m]
+    #[arg(long, env = "WEFT_REKEY_INTERVAL", value_name = "DURATION")]
+    pub rekey_interval: Option<Given>,
 
     /// How long a released address rests before it is handed out again [default: 60s]
     #[arg(long, env = "WEFT_IPAM_HOLD_DOWN", value_name = "DURATION")]
@@ -224,6 +244,9 @@ impl Options {
             range: text(self.range, lower.range),
             ipam_init: text(self.ipam_init, lower.ipam_init),
             ipam_default_subnet: text(self.ipam_default_subnet, lower.ipam_default_subnet),
+            password_file: text(self.password_file, lower.password_file),
+            allow_identity: list(self.allow_identity, lower.allow_identity),
+            rekey_interval: text(self.rekey_interval, lower.rekey_interval),
             ipam_hold_down: text(self.ipam_hold_down, lower.ipam_hold_down),
             mtu: text(self.mtu, lower.mtu),
             mac_age: text(self.mac_age, lower.mac_age),

@@ -88,6 +88,7 @@ pub fn assemble(parts: Parts<'_>) -> Status {
         node: parts.node,
         overlay: parts.overlay,
         peers,
+        sessions: Vec::new(),
         macs,
         ipam: parts.ipam,
         counters: parts.counters,
@@ -286,6 +287,7 @@ pub(crate) mod sample {
         let node = NodeStatus {
             name: "node-1".parse().unwrap(),
             id: PeerId([1; 8]),
+            fingerprint: "01".repeat(32),
             started_unix: 1_000_000,
             underlay: vec!["192.0.2.1:6784".parse().unwrap()],
             control: Some("[::]:6783".parse().unwrap()),

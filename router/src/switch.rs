@@ -20,6 +20,8 @@ use crate::settings::Endpoint;
 #[derive(Debug)]
 pub struct Switch {
     underlay_mtu: u16,
+    /// Where sleeve is received, if all goes by it, sealed.
+    sealed_port: Option<u16>,
     vxlan_port: u16,
     own: BTreeSet<SocketAddr>,
     peers: BTreeMap<PeerId, Peer>,
@@ -84,10 +86,20 @@ impl Switch {
         });
         Self {
             underlay_mtu,
+            sealed_port: None,
             vxlan_port,
             own: own.into_iter().map(canonical).collect(),
             peers: BTreeMap::new(),
             vteps: vteps.collect(),
+        }
+    }
+
+    /// The same, where all goes by sleeve on this port, sealed.
+    #[must_use]
+    pub fn sealed(self, port: u16) -> Self {
+        Self {
+            sealed_port: Some(port),
+            ..self
         }
     }
 
@@ -101,7 +113,12 @@ impl Switch {
         sleeve: Option<SocketAddr>,
     ) {
         path.endpoint = canonical(path.endpoint);
-        let sleeve = sleeve.map(canonical);
+        let mut sleeve = sleeve.map(canonical);
+        if let (Some(port), mesh::Encapsulation::Vxlan) = (self.sealed_port, path.encapsulation) {
+            path.encapsulation = mesh::Encapsulation::Sleeve;
+            path.endpoint.set_port(port);
+            sleeve = Some(path.endpoint);
+        }
         let known = self.peers.remove(&id).map(|peer| peer.addresses);
         let mut addresses = known.unwrap_or_default();
         let direct = (path.next_hop == id).then_some(path.endpoint);
@@ -234,7 +251,13 @@ impl Switch {
             (Encapsulation::Sleeve, IpAddr::V4(_)) => sleeve::OVERHEAD_IPV4,
             (Encapsulation::Sleeve, IpAddr::V6(_)) => sleeve::OVERHEAD_IPV6,
         };
-        self.underlay_mtu.saturating_sub(overhead)
+        let seal = if self.sealed_port.is_some() {
+            sleeve::SEAL_LEN
+        } else {
+            0
+        };
+        let seal = u16::try_from(seal).unwrap_or(u16::MAX);
+        self.underlay_mtu.saturating_sub(overhead + seal)
     }
 }
 

@@ -155,6 +155,8 @@ fn the_settings_are_the_routers() {
             variable.value.unwrap_or_else(|| "node-1".to_owned()),
         );
     }
+    // The password is read apart from the settings.
+    env.remove("WEFT_PASSWORD");
     let keys: Vec<_> = router::settings::Options::keys();
     for name in env.keys() {
         let key = name.strip_prefix("WEFT_").unwrap().to_lowercase();

@@ -617,6 +617,8 @@ impl Cluster {
             } => {
                 self.nodes[number].gossip.push((name, channel, payload));
             }
+            // Nothing is sealed here.
+            Output::Key { .. } => {}
             Output::Condition(change) => {
                 self.trace
                     .note(self.now, || format!("{number}: {change:?}"));

@@ -9,6 +9,7 @@
 mod allocation;
 mod frames;
 mod offload;
+mod sealed;
 mod sleeve;
 mod switching;
 mod too_big;

@@ -128,6 +128,11 @@ impl Links {
         self.timers.next()
     }
 
+    /// Whether frames are sealed.
+    pub const fn are_sealed(&self) -> bool {
+        self.config.sealed
+    }
+
     /// Whether frames can be sent to a peer: it is alive, whatever becomes of its control path.
     pub fn is_up(&self, id: PeerId) -> bool {
         self.peers

@@ -58,7 +58,7 @@ impl Mesh {
         let Some(peer) = self.roster.get(id) else {
             return;
         };
-        let entry = &peer.entry;
+        let entry = Arc::clone(&peer.entry);
         let remote = self.control.get(&id);
         let remote = remote.and_then(|conn| self.connections.get(conn)?.remote);
         let mut addresses = Vec::new();
@@ -77,7 +77,15 @@ impl Mesh {
             mtu: entry.mtu,
             reach: entry.reach.clone(),
         });
+        self.tell_key(id, Some(entry.public_key));
         self.link_input(LinkInput::Peer { id, facts }, now);
+    }
+
+    /// Tells those who seal whose key is which.
+    fn tell_key(&mut self, id: PeerId, public: Option<[u8; 32]>) {
+        if self.links.as_ref().is_some_and(|links| links.are_sealed()) {
+            self.outputs.push_back(Output::Key { id, public });
+        }
     }
 
     /// Tells the links that a peer is no more.
@@ -93,6 +101,7 @@ impl Mesh {
             )),
         };
         self.link_input(LinkInput::Gone { id, why }, now);
+        self.tell_key(id, None);
     }
 
     /// This node leaves: all peers are forgotten.
@@ -101,6 +110,7 @@ impl Mesh {
         for id in ids {
             let why = Gone::Left;
             self.link_input(LinkInput::Gone { id, why }, now);
+            self.tell_key(id, None);
         }
     }
 

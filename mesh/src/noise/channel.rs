@@ -11,7 +11,7 @@
 //!
 //! Noise's `XXpsk2` with the side that accepts as initiator: it says nothing that belongs to it before
 //! the other one has proven the password, and who listens on the wire learns nothing by which to try
-//! passwords. A message is framed as on a plain connection, with kind 10; whoever does not like what
+//! passwords. A message is framed as on a plain connection, with kind 32; whoever does not like what
 //! comes says why by a refusal (kind 2) in the clear, and hangs up. A record is its length (16 bits,
 //! big-endian, authenticated) and that many bytes of ChaCha20-Poly1305, the last 16 of them the tag,
 //! the nonce four zero bytes and the record's number.
@@ -33,8 +33,6 @@ use crate::refusal::{Refusal, RefusalCode};
 const PATTERN: &str = "Noise_XXpsk2_25519_ChaChaPoly_BLAKE2s";
 const PSK_PLACE: usize = 2;
 const PROLOGUE: &[u8] = b"weft control 1";
-/// Kind of the messages that carry the handshake.
-const NOISE: u8 = 10;
 /// The longest message before the handshake is over, kind included: a refusal.
 const MAX_HANDSHAKE: usize = 1024;
 /// Bytes of plain text in a record at most.
@@ -226,7 +224,7 @@ impl Channel {
         }
         while let Some((kind, body)) = self.next_message()? {
             match kind {
-                NOISE => {}
+                kind::NOISE => {}
                 kind::REFUSE => {
                     let refusal = Message::decode(kind, &body);
                     return Err(match refusal {
@@ -319,7 +317,7 @@ impl Channel {
             .expect("it is this side's turn, and the buffer is long enough");
         let length = u32::try_from(written + 1).expect("a handshake message is short");
         self.outgoing.extend(length.to_be_bytes());
-        self.outgoing.push(NOISE);
+        self.outgoing.push(kind::NOISE);
         self.outgoing.extend(&body[..written]);
     }
 

@@ -228,6 +228,51 @@ mod tests {
         }
     }
 
+    /// The bytes that `docs/wire-format.md` shows, made by another implementation (Python's hashlib and
+    /// cryptography).
+    #[test]
+    fn codes_and_cookies_are_as_documented() {
+        let addressee = Addressee::new(&[7; 32]);
+        let mut message = vec![2, 0, 0, 0, 1, 2, 3, 4];
+        message.extend(0..0x33_u8);
+        let len = message.len();
+        addressee.sign(&mut message, Some(&[9; 16]));
+        let (mac1, mac2) = message[len..].split_at(MAC_LEN);
+        assert_eq!(
+            mac1,
+            [
+                0x0d, 0x99, 0x11, 0xc2, 0xac, 0xf4, 0x86, 0x93, 0xb3, 0x0a, 0xdf, 0xf3, 0x00, 0x5b,
+                0xb1, 0xea
+            ]
+        );
+        assert_eq!(
+            mac2,
+            [
+                0x95, 0xb2, 0x65, 0x20, 0xbc, 0xd2, 0x13, 0xb4, 0xb6, 0xe4, 0x04, 0xfc, 0x60, 0x8e,
+                0xdb, 0x49
+            ]
+        );
+        assert!(matches!(
+            parse(&message),
+            Some(Parsed::Response {
+                index: 0x0102_0304,
+                ..
+            })
+        ));
+        let nonce = std::array::from_fn(|i| 0x10 + u8::try_from(i).unwrap());
+        let sealed = [
+            0x59, 0x47, 0x2c, 0x72, 0x45, 0xca, 0x99, 0x1e, 0x2f, 0x18, 0x9f, 0x57, 0x48, 0x9c,
+            0x8b, 0xba, 0x12, 0x59, 0x7e, 0x94, 0xbc, 0x64, 0xc7, 0xb1, 0x1c, 0xea, 0xe5, 0xf3,
+            0x85, 0x3b, 0x09, 0x7d,
+        ];
+        assert_eq!(addressee.read_reply(nonce, &sealed, mac1), Some([9; 16]));
+        let page = include_str!("../../../docs/wire-format.md");
+        for bytes in [mac1, mac2, &sealed[..16], &sealed[16..]] {
+            let hex: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert!(page.contains(&hex.join(" ")), "{}", hex.join(" "));
+        }
+    }
+
     #[test]
     fn only_who_knows_the_key_can_sign() {
         let to = Addressee::new(&[1; 32]);

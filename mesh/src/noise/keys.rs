@@ -15,6 +15,14 @@ pub enum CipherChoice {
 }
 
 impl CipherChoice {
+    /// What the operator reads.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Aes256Gcm => "aes-256-gcm",
+            Self::ChaCha20Poly1305 => "chacha20-poly1305",
+        }
+    }
+
     /// Its bit in the set that an initiator offers, and its number in the answer.
     pub(crate) const fn bit(self) -> u8 {
         match self {

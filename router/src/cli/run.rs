@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
+use zeroize::Zeroizing;
 
 use super::{EXIT_USAGE, complain};
 use crate::daemon::{self, Stop};
+use crate::password::{self, PasswordError};
 use crate::settings::{self, Options, Settings};
 
 /// Flags of `weft run`. Those of [`Options`] can be set by environment and file too.
@@ -31,6 +33,14 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
+    // Before anything else can read it, start a thread or show the environment.
+    let password = match hostnet::environment::take(password::VARIABLE) {
+        Ok(password) => password,
+        Err(error) => {
+            complain(format_args!("cannot take {}: {error}", password::VARIABLE));
+            return ExitCode::FAILURE;
+        }
+    };
     let host_name = nix::unistd::gethostname().unwrap_or_default();
     let host_name = host_name.to_string_lossy();
     let config = args
@@ -44,6 +54,11 @@ pub(super) fn run(args: Args) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
+    let password = password.map(|text| Zeroizing::new(text.to_string_lossy().into_owned()));
+    if password.is_some() && settings.password_file.is_some() {
+        complain(PasswordError::Twice);
+        return ExitCode::from(EXIT_USAGE);
+    }
     if args.check {
         print!("{}", settings.to_toml());
         return ExitCode::SUCCESS;
@@ -51,6 +66,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     start_log(&settings);
     match daemon::run(
         settings,
+        password,
         Stop {
             with_stdin: args.exit_with_stdin,
         },

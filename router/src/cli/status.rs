@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
-use control::{Client, IpamStatus, OverlayStatus, PeerStatus, Status};
+use control::{Client, IpamStatus, OverlayStatus, PeerStatus, SessionStatus, Status};
 
 use super::complain;
 
@@ -152,6 +152,7 @@ fn write_all(out: &mut String, status: &Status, now: u64) -> fmt::Result {
         "node       {}, identity {}, weft {}",
         node.name, node.id, status.version
     )?;
+    writeln!(out, "           fingerprint {}", node.fingerprint)?;
     writeln!(out, "           up {uptime}, state in {}", node.state_dir)?;
     if !node.underlay.is_empty() {
         writeln!(out, "           reached at {}", join(&node.underlay))?;
@@ -164,7 +165,7 @@ fn write_all(out: &mut String, status: &Status, now: u64) -> fmt::Result {
         "macs       {local} on this node, {} elsewhere",
         status.macs.len() - local
     )?;
-    write_peers(out, &status.peers)?;
+    write_peers(out, &status.peers, &status.sessions)?;
 
     let drops: Vec<_> = status
         .counters
@@ -262,7 +263,7 @@ fn write_pool(out: &mut String, ipam: &IpamStatus) -> fmt::Result {
     Ok(())
 }
 
-fn write_peers(out: &mut String, peers: &[PeerStatus]) -> fmt::Result {
+fn write_peers(out: &mut String, peers: &[PeerStatus], sessions: &[SessionStatus]) -> fmt::Result {
     if peers.is_empty() {
         return writeln!(out, "peers      none");
     }
@@ -280,10 +281,7 @@ fn write_peers(out: &mut String, peers: &[PeerStatus]) -> fmt::Result {
             span(peer.since_secs),
             peer.address
                 .map_or_else(dash, |address| address.to_string()),
-            match &peer.via {
-                Some(relay) => format!("{} by {relay}", peer.encapsulation.as_str()),
-                None => peer.encapsulation.as_str().to_owned(),
-            },
+            via(peer, sessions),
             if peer.mtu == 0 {
                 dash()
             } else {
@@ -297,6 +295,19 @@ fn write_peers(out: &mut String, peers: &[PeerStatus]) -> fmt::Result {
     }));
     writeln!(out)?;
     write_table(out, &rows)
+}
+
+/// How frames get to a peer: `vxlan`, `sleeve by node-3`, `sleeve, key 15s`.
+fn via(peer: &PeerStatus, sessions: &[SessionStatus]) -> String {
+    let mut text = peer.encapsulation.as_str().to_owned();
+    if let Some(relay) = &peer.via {
+        let _ = write!(text, " by {relay}");
+    }
+    let session = sessions.iter().find(|one| Some(one.peer) == peer.id);
+    if let Some(session) = session {
+        let _ = write!(text, ", key {}", span(session.age_secs));
+    }
+    text
 }
 
 fn write_table<const N: usize>(out: &mut String, rows: &[[String; N]]) -> fmt::Result {
@@ -352,6 +363,7 @@ mod tests {
         let page = text(&crate::status::sample::status(), 1_000_090);
         let expected = "\
 node       node-1, identity 0101010101010101, weft 0.1.0
+           fingerprint 0101010101010101010101010101010101010101010101010101010101010101
            up 1m30s, state in /var/lib/weft
            reached at 192.0.2.1:6784
 overlay    bridge weft (02:00:00:00:00:01), 10.32.0.1/12
@@ -375,6 +387,23 @@ attention  duplicate_name, for 1m00s:
            192.0.2.9 is called node-1 too: rename one of them
 ";
         assert_eq!(page, expected, "\n{page}");
+    }
+
+    #[test]
+    fn with_a_password_the_age_of_keys_is_shown() {
+        let mut status = crate::status::sample::status();
+        status.overlay.encrypted = true;
+        let peer = status.peers[1].id.unwrap();
+        status.peers[1].encapsulation = control::Encapsulation::Sleeve;
+        let cipher = "aes-256-gcm".to_owned();
+        status.sessions = vec![SessionStatus {
+            peer,
+            cipher,
+            age_secs: 75,
+        }];
+        let page = text(&status, 1_000_090);
+        assert!(page.contains("sleeve to UDP 6783, encrypted\n"), "{page}");
+        assert!(page.contains("  sleeve, key 1m15s  "), "{page}");
     }
 
     #[test]

@@ -9,11 +9,13 @@ use mesh::{ConditionChange, LinkChange};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use zeroize::Zeroizing;
 
 use super::traffic::Traffic;
 use crate::io::ipam_service::CHANNEL;
 use crate::io::mesh_driver::MeshEvent;
 use crate::node::Node;
+use crate::password;
 use crate::settings::Endpoint;
 
 /// Between turns of the loops that tick.
@@ -25,6 +27,8 @@ const EXPIRE_EVERY: u32 = 5;
 const PENDING_EVERY: u32 = 30;
 /// Between look-ups of the VTEPs' names.
 const LOOKUP_EVERY: Duration = Duration::from_secs(60);
+/// Between looks at the password file.
+const PASSWORD_EVERY: Duration = Duration::from_secs(5);
 /// How long one look-up may take.
 const LOOKUP: Duration = Duration::from_secs(10);
 /// How long the bridge's address is waited for at a time.
@@ -40,6 +44,7 @@ pub(super) fn spawn(
     tasks.spawn(keep_house(Arc::clone(node)));
     tasks.spawn(keep_gateway(Arc::clone(node)));
     tasks.spawn(follow_names(Arc::clone(node)));
+    tasks.spawn(follow_password(Arc::clone(node)));
 }
 
 /// Hands on what the mesh says: links to the data path, conditions to the operator.
@@ -60,6 +65,11 @@ async fn follow_mesh(node: Arc<Node>, mut inbox: mpsc::Receiver<MeshEvent>) -> &
 async fn take(node: &Node, event: MeshEvent) {
     match event {
         MeshEvent::Link(change) => take_link(node, change),
+        MeshEvent::Key { id, public } => match (node.sessions(), public) {
+            (Some(sessions), Some(public)) => sessions.peer(id, public).await,
+            (Some(sessions), None) => sessions.gone(id).await,
+            (None, _) => {}
+        },
         MeshEvent::Reachable {
             id,
             name,
@@ -169,6 +179,41 @@ async fn keep_gateway(node: Arc<Node>) -> &'static str {
                     tokio::time::sleep(TURN).await;
                 }
             }
+        }
+    }
+}
+
+/// Takes over what is written into the password file while the router runs, so that a cluster can pass
+/// from one password to the next without a restart.
+async fn follow_password(node: Arc<Node>) -> &'static str {
+    let (Some(file), Some(sessions)) = (&node.settings().password_file, node.sessions()) else {
+        return std::future::pending().await;
+    };
+    let mut last = tokio::fs::read(file).await.ok().map(Zeroizing::new);
+    let mut turns = interval(PASSWORD_EVERY);
+    loop {
+        turns.tick().await;
+        let now = match tokio::fs::read(file).await {
+            Ok(now) => Some(Zeroizing::new(now)),
+            Err(error) => {
+                tracing::warn!(file = %file.display(), %error, "cannot read the password file");
+                continue;
+            }
+        };
+        if now == last {
+            continue;
+        }
+        last = now;
+        let path = file.clone();
+        match tokio::task::spawn_blocking(move || password::read(&path)).await {
+            Ok(Ok(passwords)) => {
+                let accepted = passwords.len();
+                tracing::info!(accepted, "the passwords are others from now on");
+                node.mesh().set_passwords(passwords.clone()).await;
+                sessions.set_passwords(passwords).await;
+            }
+            Ok(Err(error)) => tracing::error!(%error, "the passwords stay as they were"),
+            Err(error) => tracing::error!(%error, "the password was not read"),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! other, and goes back to sleep when neither had anything. Nothing here is async.
 
 mod conversations;
+mod keys;
 mod links;
 mod probes;
 mod sinks;
@@ -32,6 +33,8 @@ use tokio::sync::mpsc;
 use wire::{Mac, PeerId, Vni};
 
 use conversations::Conversations;
+use keys::Sealers;
+pub use keys::{QUEUE as SEAL_QUEUE, SealEvent, SealHandle};
 use links::Links;
 pub use links::{LinkKey, LinkTarget};
 pub use probes::{ProbeArrival, ProbeSendError, Prober, QUEUE as PROBE_QUEUE};
@@ -58,6 +61,8 @@ pub struct DatapathConfig {
     pub vni: Vni,
     /// How long a MAC is remembered after it was last seen.
     pub mac_age: Duration,
+    /// Whether all is sealed: nothing leaves and nothing is taken in the clear.
+    pub sealed: bool,
     /// Whether to ask the kernel for its offloads at all.
     pub offloads: bool,
     /// When workers ask for work instead of sleeping.
@@ -100,6 +105,8 @@ struct Shared {
     conversations: Conversations,
     spin: SpinPolicy,
     free_core: FreeCore,
+    /// Keys have come that frames wait for.
+    resume: AtomicBool,
     started: Instant,
 }
 
@@ -134,13 +141,15 @@ pub struct MacView {
 
 impl Datapath {
     /// Opens the TAP and the sockets in the calling thread's network namespace and starts the
-    /// workers. The TAP is down and on no bridge yet. Probes that arrive go into the queue.
+    /// workers. The TAP is down and on no bridge yet. Probes that arrive and news of
+    /// keys go into the queues.
     ///
     /// # Errors
     /// The TAP cannot be made, or a port is taken; the text says what to do.
     pub fn start(
         config: &DatapathConfig,
         probes: &mpsc::Sender<ProbeArrival>,
+        seals: &mpsc::Sender<SealEvent>,
     ) -> anyhow::Result<Self> {
         hostnet::udp::assert_port_free(config.listen)?;
         hostnet::udp::assert_port_free(config.sleeve)?;
@@ -155,13 +164,16 @@ impl Datapath {
             },
         })?;
         let tap_capabilities = tap.capabilities();
-        let forwarding = Forwarding::new(config.vni, config.me, None, []);
+        let sealers = config.sealed.then(Arc::<Sealers>::default);
+        let links = Links::new(config.vni, config.me, sealers.clone());
+        let forwarding = links.initial();
         let started = Instant::now();
         let shared = Arc::new(Shared {
             forwarding: ArcSwap::from_pointee(forwarding),
             macs: MacTable::new(MAC_CAPACITY),
             stop: AtomicBool::new(false),
             segment: AtomicBool::new(config.offloads),
+            resume: AtomicBool::new(false),
             conversations: Conversations::new(tap_capabilities.queues),
             spin: config.spin,
             free_core: FreeCore::new(started),
@@ -191,6 +203,8 @@ impl Datapath {
                 me: config.me,
                 vxlan: Arc::clone(&sockets.spread[0]),
                 sleeve: Arc::clone(&sockets.sleeve),
+                sealers: sealers.clone(),
+                seals: seals.clone(),
             });
             let waker = Arc::new(Waker::new().context("make a worker's event descriptor")?);
             let counters = Arc::new(Counters::default());
@@ -201,6 +215,8 @@ impl Datapath {
                     own,
                     sockets,
                     probes: probes.clone(),
+                    seals: seals.clone(),
+                    sealers: sealers.clone(),
                     waker: Arc::clone(&waker),
                 },
                 Arc::clone(&shared),
@@ -229,7 +245,6 @@ impl Datapath {
                 tick,
             });
         }
-        let links = Links::new(config.vni, config.me);
         let prober = prober.context("the TAP has no queue")?;
         Ok(Self {
             tap: tap.name().to_owned(),
@@ -254,6 +269,16 @@ impl Datapath {
             .replace(targets, &self.shared.macs, |forwarding| {
                 self.shared.forwarding.store(Arc::new(forwarding));
             });
+    }
+
+    /// The session layer's hold; none where all is in the clear.
+    pub fn seals(&self) -> Option<SealHandle> {
+        Some(SealHandle {
+            sealers: self.prober.sealers.clone()?,
+            shared: Arc::clone(&self.shared),
+            prober: self.prober.clone(),
+            waker: Arc::clone(&self.workers.first()?.waker),
+        })
     }
 
     /// Who sends probes, the way that frames go.

@@ -9,19 +9,21 @@
 mod backlog;
 mod connection;
 mod listener;
+mod secure;
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mesh::link::{Activity, Arrived, LinkInput, LinkView, ProbeToSend, SendError};
 use mesh::{
     ConditionChange, ConnId, Counters, DialError, Encapsulation, Input, LinkChange, MAX_GOSSIP,
-    Mesh, Output, PeerView, Target, TargetView,
+    Mesh, Output, PeerView, Psk, Secured, Side, Target, TargetView,
 };
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use wire::{PeerId, PeerName};
 
@@ -29,6 +31,8 @@ use crate::io::datapath::{ProbeArrival, ProbeSendError, Prober};
 use crate::switch;
 use backlog::Backlog;
 use connection::Outgoing;
+pub use secure::ControlKeys;
+use secure::{SecureError, secure};
 
 /// What the mesh tells the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +70,14 @@ pub enum MeshEvent {
     },
     /// A condition for the operator began or ended.
     Condition(ConditionChange),
+    /// The key of a peer that frames are sealed for, or none: the peer is no more. Only the last word
+    /// on each peer is sure to be told.
+    Key {
+        /// Identity, which is not checked to follow from the key.
+        id: PeerId,
+        /// The static public key.
+        public: Option<[u8; 32]>,
+    },
 }
 
 /// What the mesh knows, at one moment.
@@ -115,6 +127,8 @@ pub struct MeshHandle {
 enum Ask {
     View(oneshot::Sender<MeshView>),
     Tell(Input),
+    /// The passwords are others now.
+    Passwords(Vec<Psk>),
     /// Answered when every peer has been told, or has had its time.
     Leave(oneshot::Sender<()>),
 }
@@ -126,9 +140,20 @@ enum Report {
     /// A peer does not read what is sent to it.
     Stuck(ConnId, String),
     /// A dial succeeded; the connection is to be taken over.
-    Dialled(ConnId, TcpStream, SocketAddr),
+    Dialled(ConnId, Line, SocketAddr),
     /// A connection came in.
     Accepted(TcpStream, SocketAddr),
+    /// A connection came in, and its other side is a member.
+    Secured(Line, SocketAddr),
+    /// One whose other side is not.
+    Refused(SocketAddr, SecureError),
+}
+
+/// A connection and, where this node has a password, what secures it.
+#[derive(Debug)]
+struct Line {
+    stream: TcpStream,
+    secured: Option<Box<Secured>>,
 }
 
 /// Questions that wait; who asks more waits too.
@@ -142,6 +167,10 @@ const DIAL_DEADLINE: Duration = Duration::from_secs(10);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
 /// How long peers may take to hear a farewell.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long the other side of a connection that came in may take to prove that it is a member.
+const PROOF: Duration = Duration::from_secs(10);
+/// Connections that came in and have not proven it yet; one more is closed.
+const UNPROVEN: usize = 256;
 /// Addresses of a name that are tried in one dial; the next dial begins with another.
 const MAX_ADDRESSES: usize = 4;
 
@@ -154,14 +183,15 @@ pub struct Underlay {
     pub arriving: mpsc::Receiver<ProbeArrival>,
 }
 
-/// Listens on `listen` and starts the mesh, in the calling task's runtime. Without an underlay no
-/// probe is sent.
+/// Listens on `listen` and starts the mesh, in the calling task's runtime. With `keys`, connections
+/// are secured, and only members' get to the mesh. Without an underlay no probe is sent.
 ///
 /// # Errors
 /// The port cannot be had; the text names it and the remedy.
 pub fn start(
     mut config: mesh::Config,
     listen: SocketAddr,
+    keys: Option<ControlKeys>,
     events: mpsc::Sender<MeshEvent>,
     underlay: Option<Underlay>,
 ) -> anyhow::Result<MeshHandle> {
@@ -185,6 +215,8 @@ pub fn start(
         connections: HashMap::new(),
         _accepting: AbortOnDrop(accepting),
         accepted: 0,
+        keys: keys.map(Arc::new),
+        unproven: Arc::new(Semaphore::new(UNPROVEN)),
         dials: 0,
         cut_off: 0,
         cargo_dropped: 0,
@@ -259,6 +291,13 @@ impl MeshHandle {
         }
     }
 
+    /// Changes the passwords: the first is used, all are accepted. Connections that rest on none of
+    /// them end.
+    pub async fn set_passwords(&self, passwords: Vec<Psk>) {
+        // A mesh that has ended needs no password.
+        let _ = self.asks.send(Ask::Passwords(passwords)).await;
+    }
+
     /// Tells all peers that this node leaves, and waits until they know or have had their time.
     pub async fn leave(&self) {
         let (answer, asked) = oneshot::channel();
@@ -283,6 +322,8 @@ struct Driver {
     /// Holds the port for as long as the mesh runs.
     _accepting: AbortOnDrop,
     accepted: u64,
+    keys: Option<Arc<ControlKeys>>,
+    unproven: Arc<Semaphore>,
     dials: usize,
     cut_off: u64,
     cargo_dropped: u64,
@@ -294,6 +335,8 @@ struct Driver {
 struct Open {
     /// None while it is being dialled.
     outgoing: Option<Outgoing>,
+    /// The password that it rests on, if any.
+    psk: Option<Psk>,
     /// Ends the dial or the reader when it is dropped.
     _task: AbortOnDrop,
 }
@@ -330,6 +373,7 @@ impl Driver {
                         let _ = answer.send(self.view());
                     }
                     Some(Ask::Tell(input)) => self.handle(input),
+                    Some(Ask::Passwords(passwords)) => self.set_passwords(passwords),
                     Some(Ask::Leave(answer)) => {
                         self.leave().await;
                         let _ = answer.send(());
@@ -401,18 +445,26 @@ impl Driver {
                     self.handle(Input::Closed { conn, reason });
                 }
             }
-            Report::Dialled(conn, stream, remote) => {
+            Report::Dialled(conn, line, remote) => {
                 if self.connections.contains_key(&conn) {
-                    self.open(conn, stream);
-                    self.handle(Input::Dialled { conn, remote });
+                    self.open(conn, line, Input::Dialled { conn, remote });
                 }
             }
-            Report::Accepted(stream, remote) => {
-                let conn = ConnId::Accepted(self.accepted);
-                self.accepted += 1;
-                self.open(conn, stream);
-                self.handle(Input::Accepted { conn, remote });
-            }
+            Report::Accepted(stream, remote) => match &self.keys {
+                None => self.accept(
+                    Line {
+                        stream,
+                        secured: None,
+                    },
+                    remote,
+                ),
+                Some(keys) => {
+                    let (unproven, keys) = (Arc::clone(&self.unproven), Arc::clone(keys));
+                    prove(stream, remote, unproven, keys, self.reports.clone());
+                }
+            },
+            Report::Secured(line, remote) => self.accept(line, remote),
+            Report::Refused(remote, error) => self.refused(remote, &error),
         }
     }
 
@@ -465,6 +517,7 @@ impl Driver {
                         payload,
                     });
                 }
+                Output::Key { id, public } => self.backlog.push(MeshEvent::Key { id, public }),
                 Output::Condition(change) => self.backlog.push(MeshEvent::Condition(change)),
             }
         }
@@ -483,7 +536,7 @@ impl Driver {
             ProbeSendError::TooBig { mtu } => SendError::TooBig(mtu),
             // The buffer is full, as the peer's may be: like a probe that is lost on the way.
             ProbeSendError::Io(error) if error.kind() == ErrorKind::WouldBlock => return,
-            ProbeSendError::Io(error) => SendError::Other(error.to_string()),
+            error => SendError::Other(error.to_string()),
         };
         self.handle(Input::Link(LinkInput::SendFailed {
             id: probe.to,
@@ -492,13 +545,64 @@ impl Driver {
         }));
     }
 
-    fn open(&mut self, conn: ConnId, stream: TcpStream) {
-        let (outgoing, reader) = connection::split(conn, stream, self.reports.clone());
+    fn accept(&mut self, line: Line, remote: SocketAddr) {
+        let conn = ConnId::Accepted(self.accepted);
+        self.accepted += 1;
+        self.open(conn, line, Input::Accepted { conn, remote });
+    }
+
+    /// Takes a connection into use, and tells the mesh by `news`.
+    fn open(&mut self, conn: ConnId, line: Line, news: Input) {
+        let Line { stream, secured } = line;
+        let proven = secured.as_ref().map(|secured| secured.public);
+        let psk = secured.as_ref().map(|secured| secured.psk.clone());
+        let (outgoing, reader) = connection::split(conn, stream, secured, self.reports.clone());
         let open = Open {
             outgoing: Some(outgoing),
+            psk,
             _task: AbortOnDrop(reader),
         };
         self.connections.insert(conn, open);
+        self.handle(news);
+        if let Some(public) = proven {
+            self.handle(Input::Proven { conn, public });
+        }
+    }
+
+    /// The operator is told of what only he can mend.
+    fn refused(&mut self, remote: SocketAddr, error: &SecureError) {
+        match error {
+            SecureError::Channel(error) => {
+                let reason = error.to_string();
+                self.handle(Input::Unproven { remote, reason });
+            }
+            SecureError::Io(error) => {
+                tracing::debug!(%remote, %error, "a control connection was not secured");
+            }
+        }
+    }
+
+    fn set_passwords(&mut self, passwords: Vec<Psk>) {
+        let Some(keys) = &mut self.keys else {
+            return;
+        };
+        let mut ended: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, open)| {
+                open.psk
+                    .as_ref()
+                    .is_some_and(|psk| !passwords.contains(psk))
+            })
+            .map(|(conn, _)| *conn)
+            .collect();
+        ended.sort_unstable();
+        Arc::make_mut(keys).secrets.passwords = passwords;
+        for conn in ended {
+            self.connections.remove(&conn);
+            let reason = "its password is accepted no more".to_owned();
+            self.handle(Input::Closed { conn, reason });
+        }
     }
 
     fn send(&mut self, conn: ConnId, bytes: Vec<u8>, cargo: bool) {
@@ -533,11 +637,17 @@ impl Driver {
 
     fn dial(&mut self, conn: ConnId, target: Target, avoid: Vec<SocketAddr>) {
         let reports = self.reports.clone();
+        let keys = self.keys.clone();
         let first = self.dials;
         self.dials = first.wrapping_add(1);
         let task = tokio::spawn(async move {
-            let report = match timeout(DIAL_DEADLINE, reach(&target, &avoid, first)).await {
-                Ok(Ok((stream, remote))) => Report::Dialled(conn, stream, remote),
+            let reached = async {
+                let (stream, remote) = reach(&target, &avoid, first).await?;
+                let line = secure_dialled(stream, remote, keys.as_deref(), &reports).await?;
+                Ok((line, remote))
+            };
+            let report = match timeout(DIAL_DEADLINE, reached).await {
+                Ok(Ok((line, remote))) => Report::Dialled(conn, line, remote),
                 Ok(Err(error)) => Report::Input(Input::DialFailed { conn, error }),
                 Err(_) => {
                     let error = DialError::Failed(format!("{target}: no answer in time"));
@@ -551,6 +661,7 @@ impl Driver {
             conn,
             Open {
                 outgoing: None,
+                psk: None,
                 _task: AbortOnDrop(task),
             },
         );
@@ -592,6 +703,60 @@ fn arrived(probe: ProbeArrival) -> LinkInput {
         relayed: probe.relayed,
         frame: probe.frame,
     })
+}
+
+/// Lets the other side of a connection that came in prove that it is a member.
+fn prove(
+    mut stream: TcpStream,
+    remote: SocketAddr,
+    unproven: Arc<Semaphore>,
+    keys: Arc<ControlKeys>,
+    reports: mpsc::Sender<Report>,
+) {
+    let Ok(permit) = unproven.try_acquire_owned() else {
+        tracing::debug!(%remote, "too many control connections are unproven: closing one more");
+        return;
+    };
+    tokio::spawn(async move {
+        let _permit = permit;
+        let report = match timeout(PROOF, secure(&mut stream, Side::Accepted, &keys)).await {
+            Ok(Ok(secured)) => {
+                let secured = Some(Box::new(secured));
+                Report::Secured(Line { stream, secured }, remote)
+            }
+            Ok(Err(error)) => Report::Refused(remote, error),
+            // It said nothing at all, or not all: nothing to tell anybody.
+            Err(_) => return,
+        };
+        // The driver is gone only when the router ends.
+        let _ = reports.send(report).await;
+    });
+}
+
+/// Secures a connection that this node dialled, if it is to be.
+async fn secure_dialled(
+    mut stream: TcpStream,
+    remote: SocketAddr,
+    keys: Option<&ControlKeys>,
+    reports: &mpsc::Sender<Report>,
+) -> Result<Line, DialError> {
+    let Some(keys) = keys else {
+        return Ok(Line {
+            stream,
+            secured: None,
+        });
+    };
+    match secure(&mut stream, Side::Dialled, keys).await {
+        Ok(secured) => Ok(Line {
+            stream,
+            secured: Some(Box::new(secured)),
+        }),
+        Err(error) => {
+            let text = format!("{remote}: {error}");
+            let _ = reports.send(Report::Refused(remote, error)).await;
+            Err(DialError::Failed(text))
+        }
+    }
 }
 
 /// Connects to the first address of a target that answers, each dial beginning with another.

@@ -7,3 +7,4 @@ pub mod ipam_store;
 pub mod kube;
 pub mod mesh_driver;
 pub mod rules_keeper;
+pub mod sessions;

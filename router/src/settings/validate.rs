@@ -1,11 +1,13 @@
 //! From what was given to what the router runs with.
 
+use std::collections::BTreeSet;
 use std::fmt::{Display, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use mesh::Fingerprint;
 use tracing_subscriber::EnvFilter;
 use wire::{PeerName, Vni, vxlan};
 
@@ -20,6 +22,8 @@ const MIN_MTU: u16 = 576;
 const MAX_MTU: u16 = u16::MAX - vxlan::OVERHEAD_IPV4;
 /// Kernel limit of a device's name: `IFNAMSIZ` less the closing zero.
 const MAX_IFNAME: usize = 15;
+/// Longest time, and the usual one, for which a session's keys are in use: WireGuard's.
+const REKEY: Duration = Duration::from_secs(120);
 /// More queues than any machine's network card has use for.
 const MAX_QUEUES: usize = 256;
 /// Spinning for longer is a core given away.
@@ -66,6 +70,12 @@ pub struct Settings {
     pub consensus: Option<u32>,
     /// Whether the cluster's API server decides on the first split.
     pub cluster_divides: bool,
+    /// File with the password; none: no encryption, unless the environment has one.
+    pub password_file: Option<PathBuf>,
+    /// The nodes that are spoken to; empty: all that have the password.
+    pub allow_identity: BTreeSet<Fingerprint>,
+    /// How long a session's keys are in use.
+    pub rekey_interval: Duration,
     /// How long a released address rests.
     pub ipam_hold_down: Duration,
     /// The pods' MTU; none: found out.
@@ -164,6 +174,18 @@ impl Settings {
         let subnet = self.default_subnet.map(|subnet| subnet.to_string());
         line("ipam_default_subnet", text(&subnet.unwrap_or_default()));
         line(
+            "password_file",
+            self.password_file
+                .as_ref()
+                .map_or_else(|| text(&""), |path| text(&path.display())),
+        );
+        let allowed = self.allow_identity.iter().map(|one| text(one));
+        line("allow_identity", toml::Value::Array(allowed.collect()));
+        line(
+            "rekey_interval",
+            text(&humantime::format_duration(self.rekey_interval)),
+        );
+        line(
             "ipam_hold_down",
             text(&humantime::format_duration(self.ipam_hold_down)),
         );
@@ -261,6 +283,14 @@ pub(super) fn validate(
         seeds,
         consensus,
         cluster_divides,
+        password_file: v.read("password_file", &options.password_file, None, file),
+        allow_identity: v.fingerprints("allow_identity", &options.allow_identity),
+        rekey_interval: v.read(
+            "rekey_interval",
+            &options.rekey_interval,
+            REKEY,
+            rekey_interval,
+        ),
         ipam_hold_down: v.read(
             "ipam_hold_down",
             &options.ipam_hold_down,
@@ -382,6 +412,19 @@ impl Validator {
             bin: bin_dir?,
             conf: conf_dir?,
         })
+    }
+
+    fn fingerprints(&mut self, key: &str, given: &Option<Vec<Given>>) -> BTreeSet<Fingerprint> {
+        let mut all = BTreeSet::new();
+        for given in given.iter().flatten() {
+            match given.text.trim().parse() {
+                Ok(fingerprint) => {
+                    all.insert(fingerprint);
+                }
+                Err(error) => self.problem(key, Some(given), error),
+            }
+        }
+        all
     }
 
     /// What single values cannot show: names and ports that must differ.
@@ -517,6 +560,10 @@ fn ifname(text: &str) -> Result<String, String> {
             "not a device name: use 1 to {MAX_IFNAME} letters, digits, '-', '_' or '.'"
         ))
     }
+}
+
+fn file(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok((!text.is_empty()).then(|| PathBuf::from(text)))
 }
 
 fn listen(text: &str) -> Result<Option<IpAddr>, String> {
@@ -674,6 +721,13 @@ fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if range.contains(&duration) => Ok(duration),
         _ => Err("write a duration from 1s to 7days, as in 90s or 10m".to_owned()),
+    }
+}
+
+fn rekey_interval(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(interval) if (Duration::from_secs(1)..=REKEY).contains(&interval) => Ok(interval),
+        _ => Err("write a duration from 1s to 2m, as in 30s".to_owned()),
     }
 }
 

@@ -14,6 +14,7 @@ mod cluster;
 mod cni;
 mod disk;
 mod edges;
+mod encrypted;
 mod flat;
 mod flow;
 mod frames;

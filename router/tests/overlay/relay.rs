@@ -25,13 +25,17 @@ fn peer(node: &Node, name: &str) -> Option<PeerStatus> {
 }
 
 /// The encapsulation of an open link and the relay on it.
-fn way(world: &World, from: usize, to: usize) -> Option<(Encapsulation, Option<String>)> {
+pub(crate) fn way(
+    world: &World,
+    from: usize,
+    to: usize,
+) -> Option<(Encapsulation, Option<String>)> {
     let peer = peer(&world.nodes[from], &world.nodes[to].layout.name)?;
     let open = matches!(peer.state, PeerState::Up | PeerState::Degraded);
     open.then_some((peer.encapsulation, peer.via))
 }
 
-fn relayed_by(world: &World, relay: usize) -> Option<(Encapsulation, Option<String>)> {
+pub(crate) fn relayed_by(world: &World, relay: usize) -> Option<(Encapsulation, Option<String>)> {
     let relay = world.nodes[relay].layout.name.clone();
     Some((Encapsulation::Sleeve, Some(relay)))
 }
@@ -39,7 +43,7 @@ fn relayed_by(world: &World, relay: usize) -> Option<(Encapsulation, Option<Stri
 const DIRECT: Option<(Encapsulation, Option<String>)> = Some((Encapsulation::Vxlan, None));
 
 /// Both sides of a pair drop what the other sends, of this kind.
-fn part(world: &World, a: usize, b: usize, what: &str) {
+pub(crate) fn part(world: &World, a: usize, b: usize, what: &str) {
     for (at, other) in [(a, b), (b, a)] {
         let other = world.nodes[other].layout.address;
         nft(
@@ -219,7 +223,7 @@ fn a_node_behind_nat_with_port_translation_is_reached() {
 
 /// Moves a node's `eth0` from the underlay behind a NAT at 10.99.0.`host`, which lets nothing in that
 /// nobody behind it has begun.
-fn move_behind_nat(world: &World, node: usize, host: u8) -> Stranger {
+pub(crate) fn move_behind_nat(world: &World, node: usize, host: u8) -> Stranger {
     let gateway = Stranger::join(world, host);
     let netns = &world.nodes[node].netns;
     let mut inside = Netlink::open_in(netns).unwrap();

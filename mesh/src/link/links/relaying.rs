@@ -99,14 +99,13 @@ impl Links {
 
     /// Whether no direct way is known to work. One that has not had its time to answer is waited
     /// for.
-    #[expect(clippy::unused_self, reason = "a rule of the links, beside the others")]
     fn wants_relay(&self, peer: &Peer) -> bool {
         let untried = |way: &Way| {
             way.state() == LinkState::Connecting && way.misses() == 0 && !way.candidates.is_empty()
         };
         !peer.is_well()
             && !untried(&peer.sleeve)
-            && (peer.barred.is_some() || !untried(&peer.vxlan))
+            && (self.config.sealed || peer.barred.is_some() || !untried(&peer.vxlan))
     }
 
     /// Sleeve reaches a peer no more, or elsewhere: ways through it change.

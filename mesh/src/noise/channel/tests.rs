@@ -119,6 +119,18 @@ fn either_of_two_passwords_is_accepted() {
     }
 }
 
+/// A plain node waits for the reason: what it does not know it passes over.
+#[test]
+fn a_plain_node_takes_the_handshake_for_no_message_of_its_own() {
+    let sent = channel(Side::Accepted, 1, &[1]).outgoing();
+    let mut deframer = frame::Deframer::new();
+    deframer.push(&sent);
+    assert_eq!(
+        deframer.next_message(frame::Stage::Handshake),
+        Ok(Some(Message::Unknown(kind::NOISE)))
+    );
+}
+
 #[test]
 fn a_plain_node_is_told_that_there_is_a_password() {
     for side in [Side::Accepted, Side::Dialled] {

@@ -1,8 +1,14 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::handshake::builder;
 use super::*;
+use crate::noise::datagram::{INITIATION, INITIATION_LEN, RESPONSE};
+use crate::noise::keys::{DirectionKey, SessionKeys};
+use crate::noise::secret::Secrets;
 
 const S: fn(u64) -> Duration = Duration::from_secs;
 const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -164,7 +170,14 @@ impl World {
             .and_then(|k| k.sealing.clone());
         if sealing.is_some() {
             self.seal(from, id);
-            self.tell(from, SessionInput::Active { id, sealed: 1 });
+            self.tell(
+                from,
+                SessionInput::Active {
+                    id,
+                    sealed: 1,
+                    opened: false,
+                },
+            );
             true
         } else {
             self.tell(from, SessionInput::Want(id));
@@ -207,6 +220,7 @@ impl World {
                     SessionInput::Active {
                         id: source,
                         sealed: 0,
+                        opened: true,
                     },
                 );
                 if self.nodes[to].used.insert((source, key.epoch, key.key)) {
@@ -353,6 +367,7 @@ fn many_datagrams_replace_a_session_early() {
         SessionInput::Active {
             id,
             sealed: 1 << 35,
+            opened: false,
         },
     );
     world.run(S(2));

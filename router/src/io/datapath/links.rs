@@ -9,6 +9,8 @@ use fastpath::{
 };
 use wire::{PeerId, Vni};
 
+use super::keys::Sealers;
+
 /// Whom a link leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LinkKey {
@@ -60,6 +62,8 @@ const MAX_SLOT: Slot = 8191;
 pub(super) struct Links {
     vni: Vni,
     me: PeerId,
+    /// What seals each peer's frames; none: they are in the clear.
+    sealers: Option<Arc<Sealers>>,
     known: Mutex<State>,
 }
 
@@ -80,10 +84,11 @@ struct Known {
 }
 
 impl Links {
-    pub(super) fn new(vni: Vni, me: PeerId) -> Self {
+    pub(super) fn new(vni: Vni, me: PeerId, sealers: Option<Arc<Sealers>>) -> Self {
         Self {
             vni,
             me,
+            sealers,
             known: Mutex::default(),
         }
     }
@@ -145,6 +150,11 @@ impl Links {
         publish(self.snapshot(&state));
     }
 
+    /// The snapshot before any link.
+    pub(super) fn initial(&self) -> Forwarding {
+        self.snapshot(&State::default())
+    }
+
     fn snapshot(&self, state: &State) -> Forwarding {
         let links = state.links.values().map(
             |Known {
@@ -162,12 +172,21 @@ impl Links {
                     mtu: target.mtu,
                     sleeve: target.sleeve,
                     sources: target.sources.clone(),
+                    sealer: match (&self.sealers, target.key) {
+                        (Some(sealers), LinkKey::Peer(peer)) => Some(sealers.get(peer)),
+                        (None, _) | (_, LinkKey::Vtep(_)) => None,
+                    },
                     counters: Arc::clone(counters),
                 };
                 (*slot, link)
             },
         );
-        Forwarding::new(self.vni, self.me, state.own, links)
+        let forwarding = Forwarding::new(self.vni, self.me, state.own, links);
+        if self.sealers.is_some() {
+            forwarding.sealed()
+        } else {
+            forwarding
+        }
     }
 
     pub(super) fn key(&self, slot: Slot) -> Option<LinkKey> {
@@ -207,7 +226,7 @@ mod tests {
     #[test]
     fn slots_stay_with_their_links_and_macs_go_with_them() {
         let (links, macs) = (
-            Links::new(Vni::DEFAULT, PeerId([0xee; 8])),
+            Links::new(Vni::DEFAULT, PeerId([0xee; 8]), None),
             MacTable::new(16),
         );
         let mut published = Vec::new();

@@ -5,11 +5,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use fastpath::{Arrival, ControlSink, Counters, DropReason, Encapsulation};
+use fastpath::{Arrival, ControlSink, Counters, DropReason, Encapsulation, KeyNews, Sealer};
 use hostnet::udp::UdpSocket;
+use mesh::MAX_DATAGRAM;
 use nix::errno::Errno;
 use tokio::sync::mpsc;
 use wire::{PeerId, Vni, sleeve, vxlan};
+
+use super::keys::{SealEvent, Sealers};
 
 /// Probes that wait for the mesh; more are dropped and counted. A second's worth of those that
 /// hundreds of peers send when this node restarts.
@@ -32,6 +35,8 @@ pub struct ProbeArrival {
 #[derive(Debug)]
 pub(super) struct ProbeQueue<'a> {
     pub(super) queue: &'a mpsc::Sender<ProbeArrival>,
+    pub(super) seals: &'a mpsc::Sender<SealEvent>,
+    pub(super) sealers: Option<&'a Sealers>,
     pub(super) counters: &'a Counters,
 }
 
@@ -47,6 +52,29 @@ impl ControlSink for ProbeQueue<'_> {
             self.counters.drop(DropReason::ProbeQueueFull, 1);
         }
     }
+
+    fn handshake(&mut self, from: PeerId, origin: SocketAddr, message: &[u8]) {
+        // What is longer is none, and is not worth a copy.
+        let message = message[..message.len().min(MAX_DATAGRAM + 1)].to_vec();
+        let event = SealEvent::Handshake {
+            from,
+            origin,
+            message,
+        };
+        if self.seals.try_send(event).is_err() {
+            self.counters.drop(DropReason::HandshakeQueueFull, 1);
+        }
+    }
+
+    fn keys(&mut self, peer: PeerId, news: KeyNews) {
+        if self.seals.try_send(SealEvent::News(peer, news)).is_err() {
+            self.counters.drop(DropReason::HandshakeQueueFull, 1);
+        }
+    }
+
+    fn sealer(&self, peer: PeerId) -> Option<Arc<Sealer>> {
+        self.sealers?.find(peer)
+    }
 }
 
 /// Sends probes.
@@ -56,6 +84,9 @@ pub struct Prober {
     pub(super) me: PeerId,
     pub(super) vxlan: Arc<UdpSocket>,
     pub(super) sleeve: Arc<UdpSocket>,
+    /// What seals probes, where nothing may leave in the clear.
+    pub(super) sealers: Option<Arc<Sealers>>,
+    pub(super) seals: mpsc::Sender<SealEvent>,
 }
 
 /// Why a probe was not sent.
@@ -67,6 +98,12 @@ pub enum ProbeSendError {
         /// MTU of the way in bytes, as far as the kernel knows it.
         mtu: Option<u16>,
     },
+    /// Nothing may leave in the clear, and VXLAN is.
+    #[error("VXLAN is in the clear, which the password forbids")]
+    Plain,
+    /// There is no session with the peer yet; one is being made.
+    #[error("no session with the peer yet")]
+    NoSession,
     /// The kernel's answer.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -85,9 +122,21 @@ impl Prober {
         endpoint: SocketAddr,
         frame: &[u8],
     ) -> Result<(), ProbeSendError> {
-        let (socket, datagram) = match encapsulation {
-            Encapsulation::Vxlan => (&self.vxlan, [&vxlan::header(self.vni)[..], frame].concat()),
-            Encapsulation::Sleeve => {
+        let (socket, datagram) = match (encapsulation, &self.sealers) {
+            (Encapsulation::Vxlan, Some(_)) => return Err(ProbeSendError::Plain),
+            (Encapsulation::Sleeve, Some(sealers)) => {
+                let sealed = sealers.get(to).datagram(self.me, to, frame);
+                let Some(datagram) = sealed else {
+                    // A full queue has news enough; the next probe asks again.
+                    let _ = self.seals.try_send(SealEvent::WantAt(to, endpoint));
+                    return Err(ProbeSendError::NoSession);
+                };
+                (&self.sleeve, datagram)
+            }
+            (Encapsulation::Vxlan, None) => {
+                (&self.vxlan, [&vxlan::header(self.vni)[..], frame].concat())
+            }
+            (Encapsulation::Sleeve, None) => {
                 let header = sleeve::Header::plain(self.me, to).bytes();
                 (&self.sleeve, [&header[..], frame].concat())
             }
@@ -101,5 +150,10 @@ impl Prober {
                 error.into()
             }
         })
+    }
+
+    /// Sends a whole sleeve datagram.
+    pub(super) fn send_sleeve(&self, endpoint: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        self.sleeve.send_train_anew(endpoint, datagram, 0)
     }
 }

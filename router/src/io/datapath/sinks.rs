@@ -15,7 +15,10 @@ use hostnet::poll::{PollFd, PollFlags};
 use hostnet::tap::TapQueue;
 use hostnet::udp::UdpSocket;
 use nix::errno::Errno;
-use wire::flow;
+use tokio::sync::mpsc;
+use wire::{PeerId, flow};
+
+use super::keys::SealEvent;
 
 use super::conversations::Conversations;
 
@@ -46,6 +49,7 @@ pub(super) struct Underlay<'a> {
     sockets: &'a Sockets,
     forwarding: &'a Forwarding,
     counters: &'a Counters,
+    seals: &'a mpsc::Sender<SealEvent>,
     /// Whether the kernel cuts trains (`UDP_SEGMENT`).
     segment: &'a AtomicBool,
     /// What is left of the time that this batch may wait for room.
@@ -61,12 +65,14 @@ impl<'a> Underlay<'a> {
         sockets: &'a Sockets,
         forwarding: &'a Forwarding,
         counters: &'a Counters,
+        seals: &'a mpsc::Sender<SealEvent>,
         segment: &'a AtomicBool,
     ) -> Self {
         Self {
             sockets,
             forwarding,
             counters,
+            seals,
             segment,
             patience: PATIENCE,
         }
@@ -74,6 +80,12 @@ impl<'a> Underlay<'a> {
 }
 
 impl TrainSink for Underlay<'_> {
+    fn want(&mut self, peer: PeerId) {
+        if self.seals.try_send(SealEvent::Want(peer)).is_err() {
+            self.counters.drop(DropReason::HandshakeQueueFull, 1);
+        }
+    }
+
     fn send(&mut self, train: Train<'_>) {
         let sent = if train.count > 1 && self.segment.load(Relaxed) {
             match self.patiently(&train, train.bytes, train.segment) {

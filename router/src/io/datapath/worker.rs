@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use wire::flow;
 
 use super::Shared;
+use super::keys::{SealEvent, Sealers};
 use super::probes::{ProbeArrival, ProbeQueue};
 use super::sinks::{Sockets, TapWriter, Underlay};
 
@@ -49,6 +50,10 @@ pub(super) struct Parts {
     pub(super) sockets: Sockets,
     /// Where probes go.
     pub(super) probes: mpsc::Sender<ProbeArrival>,
+    /// Where news of keys go.
+    pub(super) seals: mpsc::Sender<SealEvent>,
+    /// The keys of all peers, where nothing may leave in the clear.
+    pub(super) sealers: Option<Arc<Sealers>>,
     pub(super) waker: Arc<Waker>,
 }
 
@@ -127,6 +132,9 @@ impl Worker {
                 self.count_dropped();
             }
             let worked = ready.any();
+            if self.shared.resume.load(Relaxed) && self.shared.resume.swap(false, Relaxed) {
+                self.resume();
+            }
             // What stopped at its budget goes on next turn, without asking the kernel.
             ready.tap = ready.tap && self.drain_tap();
             ready.vxlan = ready.vxlan && self.drain_underlay(Encapsulation::Vxlan);
@@ -222,6 +230,28 @@ impl Worker {
         })
     }
 
+    /// Sends the frames that waited for a key that is there now.
+    fn resume(&mut self) {
+        let Self {
+            parts,
+            shared,
+            counters,
+            egress,
+            ..
+        } = self;
+        let forwarding = shared.forwarding.load();
+        let mut underlay = Underlay::new(
+            &parts.sockets,
+            &forwarding,
+            counters,
+            &parts.seals,
+            &shared.segment,
+        );
+        egress.begin(&forwarding, &shared.macs, shared.now());
+        egress.resume(&forwarding, counters, &mut underlay);
+        egress.flush(&mut underlay);
+    }
+
     /// Carries frames from the TAP to the underlay. Whether there may be more.
     fn drain_tap(&mut self) -> bool {
         let Self {
@@ -233,7 +263,13 @@ impl Worker {
             ..
         } = self;
         let forwarding = shared.forwarding.load();
-        let mut underlay = Underlay::new(&parts.sockets, &forwarding, counters, &shared.segment);
+        let mut underlay = Underlay::new(
+            &parts.sockets,
+            &forwarding,
+            counters,
+            &parts.seals,
+            &shared.segment,
+        );
         let mut tap = TapWriter::new(&parts.queues, &shared.conversations, counters);
         egress.begin(&forwarding, &shared.macs, shared.now());
         let (mut reads, mut datagrams) = (0, 0);
@@ -280,10 +316,18 @@ impl Worker {
             ..
         } = self;
         let forwarding = shared.forwarding.load();
-        let mut underlay = Underlay::new(&parts.sockets, &forwarding, counters, &shared.segment);
+        let mut underlay = Underlay::new(
+            &parts.sockets,
+            &forwarding,
+            counters,
+            &parts.seals,
+            &shared.segment,
+        );
         let mut tap = TapWriter::new(&parts.queues, &shared.conversations, counters);
         let mut control = ProbeQueue {
             queue: &parts.probes,
+            seals: &parts.seals,
+            sealers: parts.sealers.as_deref(),
             counters,
         };
         let socket = match encapsulation {

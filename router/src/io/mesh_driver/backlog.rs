@@ -28,6 +28,7 @@ enum Subject<'a> {
     Link(PeerId),
     Reachable(&'a PeerName),
     Connected(PeerId),
+    Key(PeerId),
     Condition(ConditionKind, &'a str),
 }
 
@@ -74,6 +75,7 @@ fn subject(event: &MeshEvent) -> Option<Subject<'_>> {
         // the last counts.
         MeshEvent::Reachable { name, .. } => Some(Subject::Reachable(name)),
         MeshEvent::Connected { id, .. } => Some(Subject::Connected(*id)),
+        MeshEvent::Key { id, .. } => Some(Subject::Key(*id)),
         MeshEvent::Condition(
             ConditionChange::Raised(condition) | ConditionChange::Over(condition),
         ) => Some(Subject::Condition(condition.kind, &condition.subject)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use mesh::{ConnId, Input, MAX_MESSAGE};
+use mesh::{ConnId, Input, MAX_MESSAGE, RecordOpener, RecordSealer, Secured};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -82,25 +82,31 @@ impl Outgoing {
     }
 }
 
-/// Takes a stream apart into its queue and its reader, which reports to `reports`.
+/// Takes a stream apart into its queue and its reader, which reports to `reports`. What is secured is
+/// sealed last and opened first.
 pub(super) fn split(
     conn: ConnId,
     stream: TcpStream,
+    secured: Option<Box<Secured>>,
     reports: mpsc::Sender<Report>,
 ) -> (Outgoing, JoinHandle<()>) {
     // Messages are small and answers are waited for.
     let _ = stream.set_nodelay(true);
     let (reading, writing) = stream.into_split();
+    let (sealer, opener) = secured
+        .map(|secured| (secured.sender, secured.receiver))
+        .unzip();
     let (queue, queued) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     let writer = tokio::spawn(write(
         conn,
         writing,
+        sealer,
         queued,
         Arc::clone(&waiting),
         reports.clone(),
     ));
-    let reader = tokio::spawn(read(conn, reading, reports));
+    let reader = tokio::spawn(read(conn, reading, opener, reports));
     (
         Outgoing {
             queue,
@@ -111,15 +117,35 @@ pub(super) fn split(
     )
 }
 
-async fn read(conn: ConnId, mut stream: OwnedReadHalf, reports: mpsc::Sender<Report>) {
+async fn read(
+    conn: ConnId,
+    mut stream: OwnedReadHalf,
+    mut opener: Option<RecordOpener>,
+    reports: mpsc::Sender<Report>,
+) {
     let mut buffer = vec![0; READ_LEN];
     let mut pace = Pace::default();
+    // First what came together with the handshake.
+    let mut early = opener.is_some();
     let reason = loop {
-        match stream.read(&mut buffer).await {
+        let read = if early {
+            Ok(1)
+        } else {
+            stream.read(&mut buffer).await
+        };
+        match read {
             Ok(0) => break "closed by the other side".to_owned(),
             Ok(len) => {
-                sleep(pace.take(len, Instant::now())).await;
-                let bytes = buffer[..len].to_vec();
+                let received = if early { &[] } else { &buffer[..len] };
+                early = false;
+                sleep(pace.take(received.len(), Instant::now())).await;
+                let bytes = match &mut opener {
+                    None => received.to_vec(),
+                    Some(opener) => match opener.open(received) {
+                        Ok(bytes) => bytes,
+                        Err(error) => break error.to_string(),
+                    },
+                };
                 if reports
                     .send(Report::Input(Input::Received { conn, bytes }))
                     .await
@@ -140,14 +166,20 @@ async fn read(conn: ConnId, mut stream: OwnedReadHalf, reports: mpsc::Sender<Rep
 async fn write(
     conn: ConnId,
     mut stream: OwnedWriteHalf,
+    mut sealer: Option<RecordSealer>,
     mut queue: mpsc::UnboundedReceiver<Vec<u8>>,
     waiting: Arc<AtomicUsize>,
     reports: mpsc::Sender<Report>,
 ) {
     while let Some(bytes) = queue.recv().await {
+        let cost = bytes.len() + MESSAGE_COST;
+        let bytes = match &mut sealer {
+            None => bytes,
+            Some(sealer) => sealer.seal(&bytes),
+        };
         let report = match timeout(WRITE_DEADLINE, stream.write_all(&bytes)).await {
             Ok(Ok(())) => {
-                waiting.fetch_sub(bytes.len() + MESSAGE_COST, Relaxed);
+                waiting.fetch_sub(cost, Relaxed);
                 continue;
             }
             Ok(Err(error)) => {

@@ -50,7 +50,7 @@ impl Running {
 
     fn on(listen: SocketAddr, number: u8, targets: &[SocketAddr]) -> Self {
         let (sender, events) = mpsc::channel(64);
-        let handle = start(config(number, targets), listen, sender, None).unwrap();
+        let handle = start(config(number, targets), listen, None, sender, None).unwrap();
         Self { handle, events }
     }
 
@@ -217,7 +217,7 @@ async fn i5_a_restarted_router_is_found_again_and_no_link_moves() {
 async fn a_port_in_use_is_named_with_the_remedy() {
     let a = Running::start(1, &[]);
     let (sender, _events) = mpsc::channel(1);
-    let error = start(config(2, &[]), a.address(), sender, None).unwrap_err();
+    let error = start(config(2, &[]), a.address(), None, sender, None).unwrap_err();
     let text = format!("{error:#}");
     for part in [&a.address().port().to_string(), "--control-port", "in use"] {
         assert!(text.contains(part), "{part}: {text}");
@@ -292,7 +292,7 @@ async fn i6_what_strangers_send_ends_their_connection_only() {
 #[tokio::test]
 async fn i5_a_router_that_takes_no_events_does_not_stop_the_mesh() {
     let (sender, events) = mpsc::channel(1);
-    let a = start(config(1, &[]), ANY_PORT, sender, None).unwrap();
+    let a = start(config(1, &[]), ANY_PORT, None, sender, None).unwrap();
     let mut others = Vec::new();
     for number in 2..8 {
         others.push(Running::start(number, &[a.address()]));
@@ -379,4 +379,69 @@ async fn i_am_not_my_own_peer() {
         sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(a.handle.peers().await, []);
+}
+
+/// Keys of node `number`, with these passwords, and its introduction.
+fn keys(number: u8, passwords: &[u8]) -> (ControlKeys, mesh::Config) {
+    let params = "Noise_XX_25519_ChaChaPoly_BLAKE2s".parse().unwrap();
+    let pair = snow::Builder::new(params).generate_keypair().unwrap();
+    let public: [u8; 32] = pair.public.try_into().unwrap();
+    let mut config = config(number, &[]);
+    config.me.public_key = public;
+    config.me.id = mesh::Fingerprint::of(&public).id();
+    let secrets = mesh::Secrets {
+        private: pair.private.try_into().unwrap(),
+        public,
+        passwords: passwords.iter().map(|n| Psk::new([*n; 32])).collect(),
+    };
+    let allowed = None;
+    (ControlKeys { secrets, allowed }, config)
+}
+
+fn running(
+    keys: Option<ControlKeys>,
+    mut config: mesh::Config,
+    target: Option<SocketAddr>,
+) -> Running {
+    config.targets.extend(target.map(Target::from));
+    let (sender, events) = mpsc::channel(64);
+    let handle = start(config, ANY_PORT, keys, sender, None).unwrap();
+    Running { handle, events }
+}
+
+#[tokio::test]
+async fn members_with_one_password_meet() {
+    let (of_a, config_a) = keys(1, &[1, 2]);
+    let (of_b, config_b) = keys(2, &[2]);
+    let a = running(Some(of_a), config_a, None);
+    let b = running(Some(of_b), config_b, Some(a.address()));
+    a.until_up(&["n2"]).await;
+    b.until_up(&["n1"]).await;
+    // A password that is accepted no more takes its connections with it.
+    a.handle.set_passwords(vec![Psk::new([9; 32])]).await;
+    let start = Instant::now();
+    while !a.up().await.is_empty() {
+        assert!(start.elapsed() < PATIENCE);
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn another_password_or_none_is_refused_and_both_sides_say_so() {
+    for of_b in [Some(2), None] {
+        let (of_a, config_a) = keys(1, &[1]);
+        let (keys_b, config_b) = keys(2, &[of_b.unwrap_or(0)]);
+        let mut a = running(Some(of_a), config_a, None);
+        let keys_b = of_b.map(|_| keys_b);
+        let mut b = running(keys_b, config_b, Some(a.address()));
+        for side in [&mut a, &mut b] {
+            let told = |event: &MeshEvent| {
+                matches!(event, MeshEvent::Condition(ConditionChange::Raised(condition))
+                    if condition.kind == mesh::ConditionKind::OtherPassword
+                        && condition.message.contains("give all nodes the same"))
+            };
+            side.event(told).await;
+        }
+        assert!(a.up().await.is_empty() && b.up().await.is_empty());
+    }
 }

@@ -30,6 +30,27 @@ fn a_and_c_talk_through_b_and_directly_once_they_can() {
     }
 }
 
+/// VXLAN is not waited for where it is not used.
+#[test]
+fn sealed_links_find_relays_too() {
+    let mut net = Net::with(3, 5, |_, config| config.sealed = true);
+    net.cut(0, 2, true);
+    net.join();
+    let took = net.until(S(10), Net::is_whole).unwrap();
+    assert!(took < S(3), "{took:?}");
+    assert_eq!(net.path(0, 2), "sleeve via n2 2 1414");
+    net.cut(0, 2, false);
+    let direct = |net: &Net| net.path(0, 2).starts_with("sleeve direct");
+    net.until(S(20), direct).unwrap();
+    net.flow(0, 2);
+    net.run(S(5));
+    net.cut(0, 2, true);
+    let relayed = |net: &Net| net.path(0, 2).contains("via");
+    let took = net.until(S(10), relayed).unwrap();
+    assert!(took < S(5), "{took:?}");
+    net.assert_i3();
+}
+
 #[test]
 fn a_flow_whose_direct_way_dies_goes_on_through_another() {
     let mut net = Net::new(3, 1);
