@@ -18,4 +18,8 @@ pub struct Removed {
     /// Nodes that have to confirm it before these are used; empty: they are in use.
     #[serde(default)]
     pub waiting: Vec<PeerName>,
+    /// Nodes that were removed before and that the one removed now may have let in again, unheard:
+    /// they have to be down still.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unheard: Vec<PeerName>,
 }

@@ -121,6 +121,9 @@ pub struct Agent {
     told_held: Option<RangeSet>,
     /// Whether rings that were seeded apart have met, and the own space is still to be re-claimed.
     contested: bool,
+    /// The latest life of this node that was declared gone and after which it has re-claimed what it
+    /// owns.
+    answered_gone: u32,
     wants: Wants,
     election: Election,
     outputs: VecDeque<Outgoing>,
@@ -164,6 +167,7 @@ impl Agent {
             doubles: BTreeMap::new(),
             told_held: Some(RangeSet::new()),
             contested: false,
+            answered_gone: 0,
             wants: Wants::default(),
             outputs: VecDeque::new(),
             unsaved: false,

@@ -165,6 +165,8 @@ impl Agent {
         self.withhold();
         self.held_changed();
         self.check_wants(now);
+        // A take-over by another node can leave this one with nothing.
+        self.look_ahead(now);
         self.schedule(now);
     }
 

@@ -7,7 +7,8 @@
 //! claims, and carries what it knows of these ranges and of who lives: a gift of the gone node that
 //! the heir had not heard of comes back as its new owner's defence, a node that has returned comes
 //! back as one more that has to be asked. When all have acknowledged the same claims, the heir
-//! writes them again with version 2 and uses the space.
+//! writes them again with version 2 and uses the space. When one of them is declared gone before
+//! it has, the heir claims all anew in an epoch above what that one may have written in its defence.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -50,6 +51,9 @@ pub struct Removed {
     pub taken: u128,
     /// Nodes that have to confirm it first.
     pub waiting: Vec<PeerName>,
+    /// Nodes that were removed before, and of which the one removed now has not been heard since:
+    /// it may have let them in again, and have told nobody. They have to be down still.
+    pub unheard: Vec<PeerName>,
 }
 
 /// Claims that wait for confirmation.
@@ -60,6 +64,8 @@ pub(super) struct Round {
     /// Raised whenever they change.
     number: u64,
     acknowledged: BTreeSet<PeerName>,
+    /// Who has to.
+    asked: BTreeSet<PeerName>,
 }
 
 impl Claim {
@@ -87,6 +93,9 @@ impl Agent {
         if !owns && member == Member::default() {
             return Err(RemoveError::Unknown { name });
         }
+        let open = !self.round.ranges.is_empty() && !self.round.acknowledged.contains(&name);
+        let unheard = self.removing.iter().filter(|gone| open && **gone != name);
+        let unheard = unheard.cloned().collect();
         let mut ring = self.ring().clone();
         let gone = member.life.max(1);
         if ring.note(&name, Member { life: 0, gone }) {
@@ -101,6 +110,7 @@ impl Agent {
         Ok(Removed {
             taken: self.round.ranges.size().saturating_sub(before),
             waiting: self.unacknowledged(),
+            unheard,
         })
     }
 
@@ -132,12 +142,17 @@ impl Agent {
         }
     }
 
-    /// Claims this node's own space anew, after which all others have told what they know of it.
+    /// Claims this node's own space anew, after which all others have told what they know of it. So
+    /// does a node that was declared gone: what of its space its heir did not know of, the heir or
+    /// somebody else may have taken over as another's.
     pub(super) fn reclaim_contested(&mut self, now: Duration) {
-        if !self.contested || !self.is_admitted() {
+        let gone = self.ring().roster().get(&self.me).gone;
+        if !self.is_admitted() || !(self.contested || gone > self.answered_gone) {
             return;
         }
         self.contested = false;
+        self.unsaved |= gone > self.answered_gone;
+        self.answered_gone = gone;
         let mut ring = self.ring().clone();
         if ring.take_over(&self.me, &self.me).is_ok() && ring != *self.ring() {
             self.set_ring(ring, now);
@@ -146,6 +161,13 @@ impl Agent {
 
     /// The unconfirmed claims follow from the ring, so they are durable with it.
     pub(super) fn check_round(&mut self, now: Duration) {
+        if self.has_lost_a_voice() {
+            let mut ring = self.ring().clone();
+            // At the limit of epochs the claims stay as they are.
+            let _ = ring.outbid(&self.me);
+            self.round.ranges = RangeSet::new();
+            return self.set_ring(ring, now);
+        }
         let unconfirmed = |claim: &Claim| claim.owner == self.me && claim.is_unconfirmed();
         let ranges: RangeSet = self
             .ring()
@@ -162,6 +184,18 @@ impl Agent {
             }
         }
         self.finish_round(now);
+    }
+
+    /// Whether somebody who was asked to confirm was declared gone without an answer. It may have
+    /// defended something, unheard, and would believe in that when it comes back. Notes who is
+    /// asked from now on.
+    fn has_lost_a_voice(&mut self) -> bool {
+        let roster = self.ring().roster();
+        let alive: BTreeSet<PeerName> = roster.alive_but(&self.me).cloned().collect();
+        let mut silent = self.round.asked.difference(&alive);
+        let lost = silent.any(|name| !self.round.acknowledged.contains(name));
+        self.round.asked = alive;
+        lost && !self.round.ranges.is_empty()
     }
 
     pub(super) fn ask_to_confirm(&mut self, peer: &PeerName) {

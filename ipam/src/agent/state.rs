@@ -1,5 +1,5 @@
-//! What an agent keeps over a restart beside ring and allocations: addresses that others hold, and
-//! its votes in the agreement on the first division.
+//! What an agent keeps over a restart beside ring and allocations: addresses that others hold,
+//! its votes in the agreement on the first division, and of which end of its own it knows.
 
 use prost::Message as _;
 
@@ -20,6 +20,8 @@ struct StateMessage {
     accepted: Option<BallotMessage>,
     #[prost(string, repeated, tag = "4")]
     value: Vec<String>,
+    #[prost(uint32, tag = "5")]
+    answered_gone: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -43,6 +45,7 @@ impl Agent {
             promised: self.election.promised.as_ref().map(write_ballot),
             accepted: accepted.map(|(ballot, _)| write_ballot(ballot)),
             value: accepted.map_or_else(Vec::new, |(_, value)| write_names(value)),
+            answered_gone: self.answered_gone,
         }
         .encode_to_vec()
     }
@@ -53,6 +56,7 @@ impl Agent {
         for BlockedMessage { holder, held } in &state.blocked {
             self.blocked.insert(read_name(holder)?, read_runs(held)?);
         }
+        self.answered_gone = state.answered_gone;
         self.election.promised = state.promised.as_ref().map(read_ballot).transpose()?;
         let value = read_names(&state.value)?;
         self.election.accepted = match &state.accepted {

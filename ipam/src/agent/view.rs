@@ -66,12 +66,13 @@ impl Agent {
                 (peer.and_then(|peer| peer.free), self.is_reachable(name))
             };
             let member = ring.roster().get(name);
+            let gone = member.gone > 0 && !member.is_alive();
             PeerSpace {
                 name: name.clone(),
                 owned: owners.get(name).copied().unwrap_or(0),
-                free,
+                free: free.filter(|_| !gone),
                 connected,
-                gone: member.gone > 0 && !member.is_alive(),
+                gone,
             }
         });
         let blocked = self.blocked.iter().flat_map(|(holder, held)| {

@@ -135,6 +135,30 @@ impl Ring {
         self.apply(segments)
     }
 
+    /// `me` claims anew what it has taken over and nobody has confirmed, two epochs later: above
+    /// whatever somebody who was asked to confirm it may have claimed against it, in the next one.
+    pub fn outbid(&mut self, me: &PeerName) -> Result<Delta, EditError> {
+        let mut segments = Vec::new();
+        for (range, claim) in self.ranges() {
+            let mine = |claim: &&Claim| claim.owner == *me && claim.is_unconfirmed();
+            let Some(claim) = claim.filter(mine) else {
+                continue;
+            };
+            let epoch = claim
+                .epoch
+                .checked_add(2)
+                .ok_or_else(|| EditError::Exhausted {
+                    range: range.text(self.universe.family()),
+                })?;
+            let claim = Claim {
+                epoch,
+                ..claim.clone()
+            };
+            segments.push(Segment { range, claim });
+        }
+        self.apply(segments)
+    }
+
     fn apply(&mut self, segments: Vec<Segment>) -> Result<Delta, EditError> {
         let delta = Delta {
             universe: self.universe,

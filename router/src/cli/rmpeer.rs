@@ -28,17 +28,25 @@ pub(super) fn run(args: &Args) -> ExitCode {
     let client = Client::new(&args.socket, DEADLINE);
     let mut code = ExitCode::SUCCESS;
     for name in &args.names {
-        match client.remove(&RemoveRequest { name: name.clone() }) {
+        let removed = client.remove(&RemoveRequest { name: name.clone() });
+        if let Ok(removed) = &removed
+            && !removed.unheard.is_empty()
+        {
+            println!(
+                "{} must still be down: removed before {name}, which was not asked about that",
+                joined(&removed.unheard)
+            );
+        }
+        match removed {
             Ok(removed) if removed.waiting.is_empty() => {
                 println!("{name} is removed, {} addresses taken over", removed.taken);
             }
             Ok(removed) => {
-                let waiting: Vec<&str> = removed.waiting.iter().map(PeerName::as_str).collect();
                 println!(
-                    "{name} is removed; {} addresses are used when {} have confirmed it \
-                     (weft status ipam)",
+                    "{name} is removed; its {} addresses are used as soon as the others have \
+                     confirmed it: {} (weft status ipam)",
                     removed.taken,
-                    waiting.join(", ")
+                    joined(&removed.waiting)
                 );
             }
             Err(error) => {
@@ -48,4 +56,9 @@ pub(super) fn run(args: &Args) -> ExitCode {
         }
     }
     code
+}
+
+fn joined(names: &[PeerName]) -> String {
+    let names: Vec<&str> = names.iter().map(PeerName::as_str).collect();
+    names.join(", ")
 }

@@ -53,6 +53,12 @@ fn rings_seeded_apart_become_one() {
             .count();
     }
     assert_eq!(doubles, 2, "the owner of each part names its containers");
+    for node in nodes {
+        assert!(
+            world.agent(node).available().is_ok(),
+            "{node} has space before a container needs it"
+        );
+    }
     // All allocate on, no address that another holds.
     for node in nodes {
         let net = world

@@ -43,6 +43,7 @@ impl ControlService for Fake {
         Ok(Removed {
             taken: 256,
             waiting: vec![request.name],
+            unheard: Vec::new(),
         })
     }
 

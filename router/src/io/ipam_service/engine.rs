@@ -9,8 +9,8 @@ use control::{
     Removed,
 };
 use ipam::{
-    Agent, AgentSettings, AllocateError, Allocation, AllocationKey, Allocator, Change, Input, Ring,
-    Seeding, Universe,
+    Agent, AgentSettings, AllocateError, Allocation, AllocationKey, Allocator, Change, Input,
+    Notice, Ring, Seeding, Universe,
 };
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
@@ -19,6 +19,9 @@ use wire::{PeerId, PeerName};
 use super::error::chain;
 use super::{IpamError, IpamInit, IpamOptions, Letter, Request};
 use crate::io::ipam_store::{Store, StoreError, Stored, Write};
+
+/// Between attempts to write to a disk that was full or failing, while nobody asks for anything.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The agent, its store, and what they are for.
 ///
@@ -45,6 +48,8 @@ pub(super) struct Engine {
     store: Option<Store>,
     /// The store's last failure; none if the last write succeeded.
     failure: Option<IpamError>,
+    /// When it is tried again whether the store can be written, if nothing else is to be written.
+    retry_at: Instant,
     /// Why nothing new is handed out: the store is of another node or range.
     foreign: Option<IpamError>,
 }
@@ -107,6 +112,7 @@ impl Engine {
             start,
             store: None,
             failure: None,
+            retry_at: start,
             foreign: None,
         };
         engine
@@ -156,6 +162,8 @@ impl Engine {
                 Request::Release { key, reply } => {
                     let now = self.start.elapsed();
                     let released = writable.clone().map(|()| self.agent.release(&key, now));
+                    let on_link = |nets: Vec<IpNet>| nets.into_iter().map(|net| self.on_link(net));
+                    let released = released.map(|nets| on_link(nets).collect());
                     answers.push(Answer::Released(reply, released));
                 }
                 Request::Remove { name, reply } => {
@@ -182,6 +190,7 @@ impl Engine {
         }
         self.serve_waiting(&writable, &mut answers);
         self.settle(answers);
+        self.count_foreign();
         for read in reads {
             self.answer(read);
         }
@@ -202,11 +211,13 @@ impl Engine {
         let removed = self.agent.remove(name, self.start.elapsed())?;
         tracing::warn!(
             peer = %name, addresses = %removed.taken, waiting = removed.waiting.len(),
+            unheard = ?removed.unheard,
             "a node was declared gone; its addresses are taken over"
         );
         Ok(Removed {
             taken: count(removed.taken),
             waiting: removed.waiting,
+            unheard: removed.unheard,
         })
     }
 
@@ -236,25 +247,37 @@ impl Engine {
         address: Option<IpAddr>,
     ) -> Result<IpNet, IpamError> {
         let now = self.start.elapsed();
-        match (&self.foreign, address) {
+        let allocated = match (&self.foreign, address) {
             (Some(foreign), _) => self
                 .agent
                 .lookup_in(key, subnet)
-                .ok_or_else(|| foreign.clone()),
-            (None, Some(address)) => Ok(self.agent.claim(key, subnet, address, now)?),
-            (None, None) => Ok(self.agent.allocate(key, subnet, now)?),
-        }
+                .ok_or_else(|| foreign.clone())?,
+            (None, Some(address)) => self.agent.claim(key, subnet, address, now)?,
+            (None, None) => self.agent.allocate(key, subnet, now)?,
+        };
+        Ok(self.on_link(allocated))
+    }
+
+    /// An address with the prefix length of the whole range that is served, which is on-link for
+    /// every container, whatever part of it was asked for.
+    fn on_link(&self, address: IpNet) -> IpNet {
+        let range = self.agent.ring().universe().net();
+        IpNet::new(address.addr(), range.prefix_len()).unwrap_or(address)
     }
 
     /// Makes the batch durable and sends its answers.
     fn settle(&mut self, answers: Vec<Answer>) {
         let changes = self.agent.drain_changes();
-        let plan = self.agent.take_unsaved() && self.foreign.is_none();
+        let retry = self.failure.is_some() && Instant::now() >= self.retry_at;
+        let plan = (self.agent.take_unsaved() || retry) && self.foreign.is_none();
         let written = self.write(&changes, plan);
         if let Err(error) = &written {
-            tracing::error!(%error, "addresses cannot be recorded; requests are refused");
+            if self.failure.is_none() {
+                tracing::error!(%error, "addresses cannot be recorded; requests are refused");
+            }
             self.agent.undo(&changes);
             self.failure = Some(error.clone());
+            self.retry_at = Instant::now() + RETRY;
             // redb takes nothing more after an error until it is opened again.
             self.store = None;
         }
@@ -301,7 +324,16 @@ impl Engine {
     /// Tells the log what is new to look at, and remembers since when.
     fn note(&mut self) {
         let mut notices = BTreeMap::new();
-        for notice in self.agent.view().notices {
+        let mut current = self.agent.view().notices;
+        let unable = [
+            ("ipam_foreign", self.foreign.as_ref()),
+            ("ipam_disk", self.failure.as_ref()),
+        ];
+        current.extend(unable.into_iter().filter_map(|(kind, error)| {
+            let message = text(error?);
+            Some(Notice { kind, message })
+        }));
+        for notice in current {
             let since = match self.notices.get(notice.kind) {
                 Some((_, since)) => *since,
                 None => {
@@ -342,9 +374,13 @@ impl Engine {
             .chain(plan)
             .collect();
         match &self.store {
-            Some(store) => Ok(store.commit(&writes)?),
-            None => Err(self.failure.clone().unwrap_or(IpamError::Stopped)),
+            Some(store) => store.commit(&writes)?,
+            None => return Err(self.failure.clone().unwrap_or(IpamError::Stopped)),
         }
+        if self.failure.take().is_some() {
+            tracing::info!("addresses are recorded again");
+        }
+        Ok(())
     }
 
     /// Opens the store again if a failure closed it.
@@ -353,14 +389,21 @@ impl Engine {
             return Ok(());
         }
         let reopened = self.reopen().map_err(IpamError::from);
-        match &reopened {
-            Ok(()) => tracing::info!("the record of addresses is open again"),
-            Err(error) => {
-                self.store = None;
-                self.failure = Some(error.clone());
-            }
+        if let Err(error) = &reopened {
+            self.store = None;
+            self.failure = Some(error.clone());
         }
         reopened
+    }
+
+    /// Says how many containers still stand in the way of the settings.
+    fn count_foreign(&mut self) {
+        let left = containers(self.agent.allocator().allocations().map(|(key, _)| key));
+        if let Some(IpamError::OtherRange { used, .. } | IpamError::OtherNode { used, .. }) =
+            &mut self.foreign
+        {
+            *used = left;
+        }
     }
 
     /// Reads the store and puts its state in place of the allocator's.
@@ -374,11 +417,7 @@ impl Engine {
             mut released,
         } = stored;
         let other = node != self.options.me || ring.universe() != self.range;
-        // The router's own addresses (their container ids have a colon) are easily made anew.
-        let used = allocations
-            .iter()
-            .filter(|a| !a.key.container_id().contains(':'))
-            .count();
+        let used = containers(allocations.iter().map(|held| &held.key));
         if other && used == 0 {
             tracing::info!(
                 was = %node, was_range = %ring.universe(), node = %self.options.me, range = %self.range,
@@ -443,7 +482,6 @@ impl Engine {
             tracing::warn!("{note}");
         }
         self.store = Some(store);
-        self.failure = None;
         Ok(())
     }
 
@@ -465,7 +503,8 @@ impl Engine {
         // Whoever gave up waiting does not miss the answer.
         match read {
             Request::Lookup { key, reply } => {
-                let _ = reply.send(self.agent.allocator().lookup(&key).first().copied());
+                let held = self.agent.allocator().lookup(&key).first().copied();
+                let _ = reply.send(held.map(|net| self.on_link(net)));
             }
             Request::Status { reply } => {
                 let _ = reply.send(self.status());
@@ -499,10 +538,7 @@ impl Engine {
             range: ring.universe().net(),
             ready: unable.is_none(),
             reason: match unable {
-                Some(error) => Some(match error.remedy() {
-                    remedy if remedy.is_empty() => error.to_string(),
-                    remedy => format!("{error}: {remedy}"),
-                }),
+                Some(error) => Some(text(&error)),
                 None => self.other_seeding(),
             },
             seeds: seeds.unwrap_or_default(),
@@ -521,7 +557,7 @@ impl Engine {
                 .map(|(key, address)| AllocationStatus {
                     container_id: key.container_id().to_owned(),
                     ifname: key.ifname().to_owned(),
-                    address,
+                    address: self.on_link(address),
                     mac: None,
                 })
                 .collect(),
@@ -584,6 +620,20 @@ fn may_change(error: &AllocateError) -> bool {
             // Its owner is asked for it.
             | AllocateError::AddressOfPeer { .. }
     )
+}
+
+/// An error with what can be done about it.
+fn text(error: &IpamError) -> String {
+    match error.remedy() {
+        remedy if remedy.is_empty() => error.to_string(),
+        remedy => format!("{error}: {remedy}"),
+    }
+}
+
+/// How many addresses containers have. The router's own, whose container ids have a colon, are
+/// easily made anew.
+fn containers<'a>(keys: impl Iterator<Item = &'a AllocationKey>) -> usize {
+    keys.filter(|key| !key.container_id().contains(':')).count()
 }
 
 /// A number for people: 2^64 - 1 stands for more, as an IPv6 range has.
