@@ -3,6 +3,8 @@
 //! One value that all of them share. Parts that must not be changed by two at once have a lock of
 //! their own, held for as long as the change takes and never across another part's.
 
+mod gateway;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +16,7 @@ use control::{
     Detached, GcRequest, NodeStatus, OverlayStatus, ReleasedAttachment, RemoveRequest, Removed,
     SessionStatus, Status, pending,
 };
-use fastpath::{LinkTotals, OwnAddress};
+use fastpath::LinkTotals;
 use hostnet::nft::NftError;
 use ipam::AllocationKey;
 use ipnet::IpNet;
@@ -228,53 +230,6 @@ impl Node {
         }
     }
 
-    /// Gives the bridge its address, if it has none yet: the pods' gateway.
-    ///
-    /// # Errors
-    /// No address can be had in this time, or the kernel does not take it.
-    pub async fn ensure_gateway(&self, deadline: Duration) -> Result<Vec<IpNet>, ApiError> {
-        let _one_at_a_time = self.gateway_lock.lock().await;
-        let known = self.gateways.borrow().clone();
-        if !known.is_empty() {
-            return Ok(known);
-        }
-        let key = bridge_key(&self.settings.bridge)?;
-        let address = self.ipam.allocate(key, None, None, deadline).await?;
-        let addresses = vec![self.on_link(address)];
-        let (host, wanted) = (Arc::clone(&self.host), addresses.clone());
-        let set = tokio::task::spawn_blocking(move || lock(&host).set_addresses(wanted)).await;
-        match set {
-            Ok(Ok(())) => {
-                tracing::info!(address = %addresses[0], bridge = self.settings.bridge, "the bridge has its address");
-                self.tell_own_address(address);
-                self.gateways.send_replace(addresses.clone());
-                Ok(addresses)
-            }
-            Ok(Err(error)) => Err(ApiError::internal(
-                format!(
-                    "the bridge {} does not take its address: {error:#}",
-                    self.settings.bridge
-                ),
-                "see the router's log",
-            )),
-            Err(error) => Err(ApiError::internal(format!("a task failed: {error}"), "")),
-        }
-    }
-
-    /// Lets the data path answer pods in the bridge's name.
-    fn tell_own_address(&self, address: IpNet) {
-        let v4 = match address.addr() {
-            IpAddr::V4(v4) => Some(v4),
-            IpAddr::V6(_) => None,
-        };
-        if let Some(datapath) = &*lock(&self.datapath) {
-            datapath.set_own(OwnAddress {
-                mac: self.facts.bridge_mac,
-                v4,
-            });
-        }
-    }
-
     /// Whether the data path works no more and cannot be mended from inside.
     pub fn datapath_is_dead(&self) -> bool {
         lock(&self.datapath)
@@ -418,11 +373,6 @@ impl Node {
         }
     }
 
-    /// An address with the prefix length of the whole range, which is on-link for every pod.
-    fn on_link(&self, address: IpNet) -> IpNet {
-        IpNet::new(address.addr(), self.settings.range.prefix_len()).unwrap_or(address)
-    }
-
     fn attached(&self, addresses: Vec<IpNet>, gateways: &[IpNet]) -> Attachment {
         Attachment {
             addresses,
@@ -449,10 +399,7 @@ impl Node {
         if let Err(error) = self.forget_pending(of) {
             tracing::warn!(container = of.container_id, %error, "cannot forget a pending release");
         }
-        Ok(released
-            .into_iter()
-            .map(|address| self.on_link(address))
-            .collect())
+        Ok(released)
     }
 
     /// Forgets the pending release of an attachment; says whether there was one.
@@ -491,18 +438,23 @@ impl ControlService for Node {
             self.release(&of).await?;
         }
         let foreign = !request.addresses.is_empty();
-        let (addresses, gateways) = if foreign {
+        let addresses = if foreign {
             check_foreign(&request.addresses)?;
-            (request.addresses.clone(), self.gateways.borrow().clone())
+            request.addresses.clone()
         } else {
-            let gateways = self.ensure_gateway(left(end)).await?;
+            self.ensure_gateway(left(end)).await?;
             let address = self
                 .ipam
                 .allocate(key, request.subnet, request.address, left(end))
                 .await?;
-            (vec![self.on_link(address)], gateways)
+            vec![address]
         };
         lock(&self.attachments).insert(&request, &addresses);
+        // From here on the bridge keeps its address (`renew_gateway`); before, it may have changed.
+        let gateways = match foreign {
+            true => self.gateways.borrow().clone(),
+            false => self.ensure_gateway(left(end)).await?,
+        };
         if let Some(mac) = request.mac {
             // Before the interface is there: it never sends a frame that is not judged.
             let pod = GuardedPod::new(&of, mac, &addresses);
@@ -523,7 +475,7 @@ impl ControlService for Node {
         let address = self.ipam.lookup(key(&of)?).await?;
         let gateways = self.gateways.borrow().clone();
         let addresses = match address {
-            Some(address) => Some(vec![self.on_link(address)]),
+            Some(address) => Some(vec![address]),
             None => lock(&self.attachments)
                 .get(&of)
                 .filter(|entry| entry.foreign)

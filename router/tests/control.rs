@@ -11,12 +11,14 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use control::{
-    AttachRequest, AttachmentRef, Client, ClientError, ErrorCode, GcRequest, Status, pending,
+    AttachRequest, Attachment, AttachmentRef, Client, ClientError, ErrorCode, GcRequest, Status,
+    pending,
 };
 use hostnet::netlink::Netlink;
 use hostnet::netns::NetNs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use router::node::ATTACH_DEADLINE;
 
 /// How long a thing that takes milliseconds may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -378,9 +380,15 @@ fn probes_tell_living_from_ready() {
         reasons.contains("no address can be handed out"),
         "{reasons}"
     );
-    // It waits for the division until its deadline, for it may come any moment.
-    assert_eq!(
-        code(place.client().attach(&request("pod", "weft"))),
-        ErrorCode::Deadline
+    // It waits for the division until its deadline, for it may come any moment, and says so.
+    let waited = Instant::now();
+    let refused = place.client().attach(&request("pod", "weft")).unwrap_err();
+    assert!(waited.elapsed() > ATTACH_DEADLINE / 2);
+    assert!(
+        refused
+            .to_string()
+            .contains("is not divided among nodes yet"),
+        "{refused}"
     );
+    assert_eq!(code::<Attachment>(Err(refused)), ErrorCode::NotReady);
 }

@@ -31,6 +31,8 @@ const LOOKUP_EVERY: Duration = Duration::from_secs(60);
 const PASSWORD_EVERY: Duration = Duration::from_secs(5);
 /// How long one look-up may take.
 const LOOKUP: Duration = Duration::from_secs(10);
+/// Between looks whether the bridge's address still belongs to this node.
+const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// How long the bridge's address is waited for at a time.
 const GATEWAY: Duration = Duration::from_secs(5);
 
@@ -163,12 +165,19 @@ async fn keep_house(node: Arc<Node>) -> &'static str {
     }
 }
 
-/// Gives the bridge its address as soon as there is one, and then sleeps for ever.
+/// Gives the bridge its address as soon as there is one, and another where that is lost.
 async fn keep_gateway(node: Arc<Node>) -> &'static str {
     let mut told = String::new();
     loop {
-        match node.ensure_gateway(GATEWAY).await {
-            Ok(_) => std::future::pending().await,
+        let kept = match node.ensure_gateway(GATEWAY).await {
+            Ok(_) => {
+                tokio::time::sleep(RENEW_EVERY).await;
+                node.renew_gateway(GATEWAY).await
+            }
+            Err(error) => Err(error),
+        };
+        match kept {
+            Ok(()) => told.clear(),
             Err(error) => {
                 let text = error.to_string();
                 if text != told {

@@ -1,6 +1,7 @@
 //! Nodes that share the range: one that is no seed gets space, and one that is gone gives it up.
 
 use control::{Client, RemoveRequest};
+use hostnet::netlink::Netlink;
 use nix::sys::signal::Signal;
 
 use crate::cluster::{PATIENCE, assert_all_reach, cluster, eventually};
@@ -64,4 +65,36 @@ fn space_is_shared_taken_over_and_learned_of() {
         conditions.iter().any(|c| c.name == "ipam_estranged")
     });
     assert_all_reach(&world);
+}
+
+/// A node that was removed comes back without containers: its bridge's address is another's by now,
+/// and nobody has to see to it.
+#[test]
+fn a_bridge_whose_address_was_taken_over_gets_another() {
+    let mut world = cluster(2, 0, &[]);
+    let second = Client::new(&world.nodes[1].layout.socket, PATIENCE);
+    let before = world.nodes[0].status().unwrap().overlay.bridge_addresses;
+    world.end_router(0, Signal::SIGKILL).unwrap();
+    let removal = RemoveRequest {
+        name: "node1".parse().unwrap(),
+    };
+    eventually("the removal is taken", || second.remove(&removal).is_ok());
+
+    world.start_router_again(0, &[]).unwrap();
+    let first = &world.nodes[0];
+    eventually("the bridge has an address that is its node's", || {
+        first.status().is_ok_and(|status| {
+            let addresses = &status.overlay.bridge_addresses;
+            status.ipam.estranged.is_empty() && !addresses.is_empty() && *addresses != before
+        })
+    });
+    let after = first.status().unwrap().overlay.bridge_addresses;
+    let mut netlink = Netlink::open_in(&first.netns).unwrap();
+    let bridge = netlink.link("weft").unwrap().unwrap();
+    let mut has = netlink.addresses(bridge.index).unwrap();
+    has.retain(|address| address.addr().is_ipv4());
+    assert_eq!(has, after);
+    eventually("the other may hand the old one out", || {
+        second.status().unwrap().ipam.blocked.is_empty()
+    });
 }
