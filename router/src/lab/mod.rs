@@ -20,6 +20,7 @@ pub mod report;
 pub mod state;
 mod status;
 pub mod table;
+pub mod torture;
 pub mod world;
 
 pub use command::{Args, run};

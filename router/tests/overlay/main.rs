@@ -29,4 +29,5 @@ mod runtime;
 mod six;
 mod spoofing;
 mod stream;
+mod torture;
 mod vtep;
