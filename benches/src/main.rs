@@ -25,6 +25,7 @@ mod stats;
 mod table;
 mod tap;
 mod testbed;
+mod torture;
 mod traffic;
 
 use std::ffi::OsStr;
@@ -63,6 +64,9 @@ enum Verb {
     Compare(compare::Args),
     /// The address pool with its disk: one address at a time, and many at once
     Ipam(ipam::Args),
+    /// The address plan of real routers that are killed, cut off, removed and returned: no figures, but
+    /// whether an address was given twice or lost
+    Torture(torture::Args),
     /// Reads and writes of a TAP: one frame a call (tun-tap) beside weft's super-frames
     Tap(tap::Args),
 }
@@ -103,6 +107,7 @@ fn main() -> ExitCode {
             Verb::Report(args) => report::run(&args),
             Verb::Compare(args) => compare::run(&args),
             Verb::Ipam(args) => ipam::run(&args, &interrupt),
+            Verb::Torture(args) => torture::run(&args, &interrupt),
             Verb::Tap(args) => tap::run(&args, &interrupt),
         });
     match result {
