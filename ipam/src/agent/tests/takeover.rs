@@ -330,3 +330,46 @@ fn a_cluster_that_starts_again_waits_for_all_that_live() {
     assert_eq!(owned(&world, "a", "d"), 0);
     world.assert_agreed();
 }
+
+/// The gap of R6: the only node that knew of a return is declared gone. The operator is told whom to
+/// look after; if that is in vain no container loses its address, both sides name theirs, and there
+/// is one owner in the end.
+#[test]
+fn a_return_that_only_a_gone_node_knew_of_is_a_conflict_that_is_seen() {
+    let mut world = World::of("10.0.0.0/24", &["a", "b", "c"], &["a", "b", "c"]);
+    world.crash("a");
+    world.cut("b", "c");
+    world.remove("b", "a");
+    world.cut("a", "b");
+    world.restart("a");
+    world.pass_unchecked(SOON);
+    let kept = world.allocate_unchecked("a", "returned").unwrap();
+    world.crash("c");
+    world.ask("b", |agent, now| {
+        let removed = agent.remove(&name("c"), now).unwrap();
+        assert_eq!(removed.unheard, [name("a")]);
+    });
+    world.pass_unchecked(SOON);
+    let again = (0..254).find(|i| {
+        let given = world.allocate_unchecked("b", &format!("pod{i}"));
+        given.unwrap() == kept
+    });
+    assert!(again.is_some(), "b took over what a used");
+
+    world.heal("a", "b");
+    world.pass_unchecked(Duration::from_secs(60));
+    world.assert_agreed();
+    world.check();
+    assert_eq!(world.agent("a").lookup_text("returned"), Some(kept));
+    for (node, kind, container) in [
+        ("a", "ipam_estranged", "returned".to_owned()),
+        ("b", "ipam_double", format!("pod{}", again.unwrap())),
+    ] {
+        let notices = world.agent(node).view().notices;
+        let mut of_kind = notices.iter().filter(|n| n.kind == kind);
+        assert!(
+            of_kind.any(|n| n.message.contains(&container)),
+            "{node}: {notices:?}"
+        );
+    }
+}
