@@ -73,6 +73,9 @@ struct Pending {
     until: Duration,
 }
 
+/// For so long after something was opened a peer has lost nothing: it is told once a second.
+const HEARD: Duration = Duration::from_secs(5);
+
 impl Sessions {
     /// No sessions yet.
     pub fn new(config: SessionConfig, now: Duration) -> Self {
@@ -196,9 +199,9 @@ impl Sessions {
             return;
         };
         let mend = self.config.timing.mend;
-        let recent = |at: Option<Duration>| at.is_some_and(|at| at + mend > now);
+        let within = |at: Option<Duration>, span| at.is_some_and(|at| at + span > now);
         // What is forged says the same; a peer that is heard has lost nothing.
-        if peer.pending.is_some() || recent(peer.mended) || recent(peer.heard) {
+        if peer.pending.is_some() || within(peer.mended, mend) || within(peer.heard, HEARD) {
             return;
         }
         peer.mended = Some(now);
@@ -241,7 +244,11 @@ impl Sessions {
             .filter_map(|(id, peer)| {
                 // What waits for an answer was made with a password that may be gone.
                 peer.pending = None;
-                peer.slots.keep(passwords).then_some(*id)
+                peer.slots.keep(passwords).then(|| {
+                    // What it seals with a key that is gone is no forgery.
+                    peer.heard = None;
+                    *id
+                })
             })
             .collect();
         ended.sort_unstable();

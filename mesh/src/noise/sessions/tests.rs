@@ -425,6 +425,30 @@ fn i7_a_restarted_side_is_heard_again_at_once() {
     }
 }
 
+/// Forged datagrams say that a session is lost, too: while the peer is heard nobody believes them.
+#[test]
+fn a_peer_that_is_heard_has_lost_nothing() {
+    let mut world = two();
+    world.traffic(S(3), MS(50));
+    let sent =
+        |world: &World| world.counters(0).initiations_sent + world.counters(1).initiations_sent;
+    let before = sent(&world);
+    let peer = world.id(1);
+    for _ in 0..100 {
+        world.tell(0, SessionInput::Lost(peer));
+        world.traffic(world.now + MS(50), MS(50));
+    }
+    assert_eq!(sent(&world), before);
+    // One that is silent is asked, and not often.
+    world.run(world.now + S(6));
+    for _ in 0..10 {
+        world.tell(0, SessionInput::Lost(peer));
+        world.run(world.now + MS(50));
+    }
+    assert_eq!(sent(&world), before + 1);
+    assert!(world.works());
+}
+
 #[test]
 fn a_replayed_initiation_is_dropped_over_the_senders_restart_too() {
     let mut world = two();
