@@ -130,6 +130,12 @@ pub struct Counters {
     pub(crate) probes: AtomicU64,
     /// Frames that went to all peers: broadcast, multicast, unknown unicast.
     pub(crate) flooded: AtomicU64,
+    /// Questions for an address that went to its owner's node alone.
+    pub(crate) asked_owner: AtomicU64,
+    /// Questions for an address of this node, which went nowhere else.
+    pub(crate) asked_here: AtomicU64,
+    /// Questions for an address that went to all, because its owner's node has not answered.
+    pub(crate) asked_all: AtomicU64,
     /// Senders that were told that their packet is too big for its link.
     pub(crate) too_big_reports: AtomicU64,
     /// Frames whose checksum was completed here.
@@ -172,6 +178,9 @@ impl Counters {
             ("relayed_datagrams", &self.relayed_datagrams),
             ("probes", &self.probes),
             ("flooded", &self.flooded),
+            ("asked_owner", &self.asked_owner),
+            ("asked_here", &self.asked_here),
+            ("asked_all", &self.asked_all),
             ("too_big_reports", &self.too_big_reports),
             ("checksums_completed", &self.checksums_completed),
             ("partial_checksums", &self.partial_checksums),

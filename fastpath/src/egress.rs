@@ -2,6 +2,7 @@
 
 use wire::{Mac, checksum, flow, vxlan};
 
+use crate::audience::Audience;
 use crate::counters::{Counters, DropReason, add};
 use crate::cut::SuperFrame;
 use crate::forwarding::{Encapsulation, Entry, Forwarding, Link, Slot};
@@ -106,7 +107,7 @@ impl Egress {
         if !src.is_unicast() {
             return Err(DropReason::TapBadSource);
         }
-        self.cache.learn(macs, src, Port::Local, self.now);
+        let new = self.cache.learn(macs, src, Port::Local, self.now);
         if dst.is_link_local() {
             return Err(DropReason::LinkLocal);
         }
@@ -158,12 +159,19 @@ impl Egress {
         if forwarding.flood().is_empty() {
             return Err(DropReason::NoPeer);
         }
-        add(&counters.flooded, 1);
+        let audience = match known {
+            // Its link is gone since it was learned.
+            Some(_) => Audience::All,
+            None => Audience::of(frame, dst, new, forwarding, self.now, counters),
+        };
+        if audience == Audience::All {
+            add(&counters.flooded, 1);
+        }
         let (mut datagrams, mut refused) = (0, None);
-        for &slot in forwarding.flood() {
-            let entry = forwarding
-                .entry(slot)
-                .expect("flood lists only slots that have a link");
+        for &slot in audience.slots(forwarding) {
+            let Some(entry) = forwarding.entry(slot) else {
+                continue;
+            };
             // One link that is too narrow does not keep the frame from the others.
             match self.encapsulate(&outgoing, (slot, socket), entry, sink) {
                 Ok(count) => datagrams += count,

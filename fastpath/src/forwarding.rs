@@ -9,6 +9,7 @@ use foldhash::fast::FixedState;
 use wire::{PeerId, Vni, sleeve};
 
 use crate::counters::LinkCounters;
+use crate::resolver::Resolver;
 use crate::seal::Sealer;
 use crate::too_big::OwnAddress;
 
@@ -75,6 +76,7 @@ pub struct Forwarding {
     by_peer: HashMap<PeerId, Slot, FixedState>,
     /// Addresses from which sleeve may come: of peers and of relays.
     neighbours: HashSet<IpAddr, FixedState>,
+    resolver: Resolver,
 }
 
 /// A link with what is computed once for all its frames.
@@ -107,6 +109,7 @@ impl Forwarding {
             by_source: HashMap::default(),
             by_peer: HashMap::default(),
             neighbours: HashSet::default(),
+            resolver: Resolver::default(),
         };
         for (slot, link) in links {
             if link.encapsulation == Encapsulation::Sleeve && link.peer.is_none() {
@@ -156,6 +159,12 @@ impl Forwarding {
         self.sealed
     }
 
+    /// The same, asking for addresses by this plan.
+    #[must_use]
+    pub fn with_resolver(self, resolver: Resolver) -> Self {
+        Self { resolver, ..self }
+    }
+
     /// The virtual network that frames belong to.
     pub fn vni(&self) -> Vni {
         self.vni
@@ -169,6 +178,11 @@ impl Forwarding {
     /// Who tells a pod that its packet is too big; nobody, before the bridge has an address.
     pub fn own(&self) -> Option<&OwnAddress> {
         self.own.as_ref()
+    }
+
+    /// Who is asked for addresses.
+    pub(crate) fn resolver(&self) -> &Resolver {
+        &self.resolver
     }
 
     /// The link at a slot, if it still lives.

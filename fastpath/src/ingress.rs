@@ -411,6 +411,8 @@ impl<'a> Batch<'_, 'a> {
         }
         self.tally.frames += 1;
         self.tally.bytes += frame.len() as u64;
+        let forwarding = self.forwarding;
+        forwarding.resolver().see(frame, slot, forwarding, self.now);
         // Only TCP beyond it can be a super-frame that was left whole; anything else is the bridge's
         // to judge, whose MTU may be larger than this link's.
         if frame.len() <= longest || !oversized::may_be(frame) {

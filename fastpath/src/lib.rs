@@ -11,6 +11,7 @@
 //! A frame never raises an error: it is forwarded, or it is dropped for a [`DropReason`] that is
 //! counted. Nothing on the path of a known flow allocates or takes a lock.
 
+mod audience;
 mod counters;
 mod cut;
 mod dissect;
@@ -21,6 +22,7 @@ mod join;
 mod mac_table;
 mod oversized;
 mod relay;
+mod resolver;
 mod seal;
 mod too_big;
 mod train;
@@ -32,6 +34,7 @@ pub use forwarding::{Encapsulation, Forwarding, Link, Slot};
 pub use ingress::{Arrival, ControlSink, Datagram, FrameSink, Ingress, KeyNews, Outlets, TapTakes};
 pub use join::MAX_PARTS;
 pub use mac_table::{MacCache, MacEntry, MacTable, Port};
+pub use resolver::{OwnedRange, Owner, OwnerMap, Questions, Resolver};
 pub use seal::{Cipher, Claim, MAX_COUNTER, OPEN_KEYS, OpenKey, Opened, SealKey, Sealer};
 pub use too_big::OwnAddress;
 pub use train::{Train, TrainLimits, TrainSink};

@@ -72,18 +72,19 @@ impl MacTable {
     }
 
     /// Notes that `mac` was seen on `port` at `now` (seconds). A moved address is relearned at once.
-    pub fn learn(&self, mac: Mac, port: Port, now: u32) {
+    /// Returns whether it was not known to be there.
+    pub fn learn(&self, mac: Mac, port: Port, now: u32) -> bool {
         if let Some(learned) = self.map.get(&mac)
             && learned.port == port
         {
             learned.seen.store(now, Relaxed);
-            return;
+            return false;
         }
         // Reserved before the insertion, so that racing workers cannot pass the bound together.
         if self.len.fetch_add(1, Relaxed) >= self.capacity && !self.map.contains_key(&mac) {
             self.len.fetch_sub(1, Relaxed);
             self.refused.fetch_add(1, Relaxed);
-            return;
+            return false;
         }
         let learned = Learned {
             port,
@@ -100,6 +101,7 @@ impl MacTable {
             }
         }
         self.generation.fetch_add(1, Release);
+        true
     }
 
     /// Forgets what was not seen for more than `age` seconds.
@@ -219,14 +221,15 @@ impl MacCache {
         Some(port)
     }
 
-    /// Notes that `mac` was seen on `port`, telling the table at most once a second.
-    pub fn learn(&mut self, table: &MacTable, mac: Mac, port: Port, now: u32) {
+    /// Notes that `mac` was seen on `port`, telling the table at most once a second. Returns whether
+    /// it was not known to be there.
+    pub fn learn(&mut self, table: &MacTable, mac: Mac, port: Port, now: u32) -> bool {
         let line = &mut self.learned[index(mac)];
         if line.mac == mac && line.port == port {
-            return;
+            return false;
         }
-        table.learn(mac, port, now);
         *line = Line { mac, port };
+        table.learn(mac, port, now)
     }
 }
 

@@ -16,7 +16,7 @@ use control::{
     Detached, GcRequest, NodeStatus, OverlayStatus, ReleasedAttachment, RemoveRequest, Removed,
     SessionStatus, Status, pending,
 };
-use fastpath::LinkTotals;
+use fastpath::{LinkTotals, OwnerMap};
 use hostnet::nft::NftError;
 use ipam::AllocationKey;
 use ipnet::IpNet;
@@ -187,6 +187,13 @@ impl Node {
         let links = switch.links();
         if let Some(datapath) = &*lock(&self.datapath) {
             datapath.set_links(&links);
+        }
+    }
+
+    /// Hands the data path who owns which addresses.
+    pub fn set_owners(&self, owners: Arc<OwnerMap>) {
+        if let Some(datapath) = &*lock(&self.datapath) {
+            datapath.set_owners(owners);
         }
     }
 

@@ -5,7 +5,7 @@ use fastpath::{
     VnetHdr,
 };
 
-use crate::frames::{Node, Tcp, endpoint, peer, read, sleeve, snapshot};
+use crate::frames::{Node, POD_A, POD_B, Tcp, endpoint, peer, read, sleeve, snapshot};
 
 /// Sinks that keep nothing.
 struct Nowhere(usize);
@@ -125,6 +125,77 @@ fn a_known_flow_allocates_nothing() {
     // The offload header, the frame's headers, and 40 payloads.
     assert_eq!(known_flow(&vxlan(2), vxlan(1)), 100 * 42);
     assert_eq!(known_flow(&by_sleeve(2), by_sleeve(1)), 100 * 42);
+}
+
+/// Nor does a question that goes to the owner of the address, nor its answer.
+#[test]
+fn a_question_allocates_nothing() {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use fastpath::{OwnedRange, Owner, OwnerMap, Questions, Resolver};
+    use wire::arp::Arp;
+
+    let mine = OwnedRange {
+        first: Ipv4Addr::new(10, 32, 1, 0).into(),
+        last: Ipv4Addr::new(10, 32, 1, 255).into(),
+        owner: Owner::Peer(peer(2)),
+    };
+    let resolver = Resolver::new(
+        Arc::new(OwnerMap::new([mine])),
+        Arc::new(Questions::default()),
+    );
+    let link = Link::vxlan(Some(peer(2)), endpoint(2), 1450);
+    let mut node = Node::new(snapshot(peer(1), [link]).with_resolver(resolver));
+    let request = Arp::request(
+        POD_A,
+        Ipv4Addr::new(10, 32, 0, 7),
+        Ipv4Addr::new(10, 32, 1, 9),
+    );
+    let mut asks = read(VnetHdr::PLAIN, &request.frame(wire::Mac::BROADCAST));
+    let mut answer = [
+        &wire::vxlan::header(1.try_into().unwrap())[..],
+        &request.reply(POD_B).frame(POD_A),
+    ]
+    .concat();
+    // The pod, the buffers and the other pod are known.
+    node.read_tap([asks.clone(), asks.clone()]);
+    node.receive(endpoint(2), &[vec![answer.clone()]]);
+    let (mut nowhere, mut tap) = (Nowhere(0), Nowhere(0));
+    let count = allocation_counter::measure(|| {
+        for _ in 0..100 {
+            let Node {
+                egress,
+                forwarding,
+                macs,
+                counters,
+                now,
+                ..
+            } = &mut node;
+            egress.begin(forwarding, macs, *now);
+            egress.frame(
+                &mut asks,
+                forwarding,
+                macs,
+                counters,
+                &mut nowhere,
+                &mut tap,
+            );
+            egress.flush(&mut nowhere);
+            let len = answer.len();
+            let encapsulation = Encapsulation::Vxlan;
+            receive(
+                &mut node,
+                &mut answer,
+                len,
+                endpoint(2),
+                encapsulation,
+                &mut tap,
+            );
+        }
+    });
+    assert_eq!(count.count_total, 0);
+    assert_eq!(nowhere.0, 100);
 }
 
 #[test]

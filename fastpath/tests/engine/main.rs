@@ -9,6 +9,7 @@
 mod allocation;
 mod frames;
 mod offload;
+mod resolving;
 mod sealed;
 mod sleeve;
 mod switching;

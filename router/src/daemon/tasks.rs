@@ -25,6 +25,8 @@ const EXPIRE_EVERY: u32 = 5;
 /// Between looks for releases that a DEL noted because the router was slow, and for attachments
 /// whose interface is gone, in turns.
 const PENDING_EVERY: u32 = 30;
+/// Between changes of the data path's address plan, at least.
+const BURST: Duration = Duration::from_millis(50);
 /// Between look-ups of the VTEPs' names.
 const LOOKUP_EVERY: Duration = Duration::from_secs(60);
 /// Between looks at the password file.
@@ -47,6 +49,7 @@ pub(super) fn spawn(
     tasks.spawn(keep_gateway(Arc::clone(node)));
     tasks.spawn(follow_names(Arc::clone(node)));
     tasks.spawn(follow_password(Arc::clone(node)));
+    tasks.spawn(follow_plan(Arc::clone(node)));
 }
 
 /// Hands on what the mesh says: links to the data path, conditions to the operator.
@@ -133,6 +136,21 @@ fn take_link(node: &Node, change: LinkChange) {
             tracing::info!(peer = %name, %id, "peer left");
             node.change_links(|switch| switch.peer_gone(id));
         }
+    }
+}
+
+/// Hands on who owns which addresses. The ring changes in bursts while nodes join: what came
+/// meanwhile is handed on at once.
+async fn follow_plan(node: Arc<Node>) -> &'static str {
+    let mut owners = node.ipam().owners();
+    owners.mark_changed();
+    loop {
+        if owners.changed().await.is_err() {
+            return "the address pool";
+        }
+        let latest = Arc::clone(&owners.borrow_and_update());
+        node.set_owners(latest);
+        tokio::time::sleep(BURST).await;
     }
 }
 

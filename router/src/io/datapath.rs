@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use fastpath::{
-    Counters, DropReason, Forwarding, LinkTotals, MacTable, OwnAddress, Port, TrainLimits,
+    Counters, DropReason, Forwarding, LinkTotals, MacTable, OwnAddress, OwnerMap, Port, TrainLimits,
 };
 use hostnet::netlink::Netlink;
 use hostnet::poll::Waker;
@@ -260,6 +260,13 @@ impl Datapath {
     pub fn set_own(&self, own: OwnAddress) {
         self.links.set_own(own, |forwarding| {
             self.shared.forwarding.store(Arc::new(forwarding))
+        });
+    }
+
+    /// Says who owns which addresses: whom pods' questions for them go to.
+    pub fn set_owners(&self, owners: Arc<OwnerMap>) {
+        self.links.set_owners(owners, |forwarding| {
+            self.shared.forwarding.store(Arc::new(forwarding));
         });
     }
 

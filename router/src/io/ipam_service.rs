@@ -9,6 +9,7 @@
 
 mod engine;
 mod error;
+mod plan;
 #[cfg(test)]
 mod tests;
 
@@ -19,9 +20,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use control::{IpamStatus, Removed};
+use fastpath::OwnerMap;
 use ipam::AllocationKey;
 use ipnet::IpNet;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use wire::{PeerId, PeerName};
 
 use self::engine::Engine;
@@ -90,6 +92,7 @@ pub struct IpamOptions {
 pub fn start(options: IpamOptions) -> anyhow::Result<IpamHandle> {
     let (outbox, outgoing) = mpsc::channel(OUTBOX);
     let mut engine = Engine::open(options, outbox).context("cannot start the address pool")?;
+    let owners = engine.owners();
     let (requests, mut queue) = mpsc::channel::<Request>(QUEUE);
     std::thread::Builder::new()
         .name("ipam".to_owned())
@@ -123,7 +126,11 @@ pub fn start(options: IpamOptions) -> anyhow::Result<IpamHandle> {
         })
         .context("cannot start the clock of the address pool")?;
     let outgoing = Arc::new(Mutex::new(Some(outgoing)));
-    Ok(IpamHandle { requests, outgoing })
+    Ok(IpamHandle {
+        requests,
+        outgoing,
+        owners,
+    })
 }
 
 /// A message for the mesh.
@@ -139,6 +146,7 @@ pub struct IpamHandle {
     requests: mpsc::Sender<Request>,
     /// Until the mesh is there to take them.
     outgoing: Arc<Mutex<Option<mpsc::Receiver<Letter>>>>,
+    owners: watch::Receiver<Arc<OwnerMap>>,
 }
 
 impl IpamHandle {
@@ -212,6 +220,11 @@ impl IpamHandle {
                 }
             });
         }
+    }
+
+    /// Which nodes own which addresses, as far as they can be talked to, and as it changes.
+    pub fn owners(&self) -> watch::Receiver<Arc<OwnerMap>> {
+        self.owners.clone()
     }
 
     /// Messages get to another node, straight or through others.

@@ -24,6 +24,7 @@ mod order;
 mod outside;
 mod peers;
 mod relay;
+mod resolving;
 mod restart;
 mod runtime;
 mod six;

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fastpath::{
-    Encapsulation, Forwarding, Link, LinkCounters, LinkTotals, MacTable, OwnAddress, Slot,
+    Encapsulation, Forwarding, Link, LinkCounters, LinkTotals, MacTable, OwnAddress, OwnerMap,
+    Questions, Resolver, Slot,
 };
 use wire::{PeerId, Vni};
 
@@ -70,6 +71,9 @@ pub(super) struct Links {
 #[derive(Debug, Default)]
 struct State {
     own: Option<OwnAddress>,
+    owners: Arc<OwnerMap>,
+    /// What was asked, whatever the plan was then.
+    questions: Arc<Questions>,
     links: BTreeMap<LinkKey, Known>,
     /// Where the search for a free slot begins: behind the last one given, so that a slot rests for
     /// as long as it can before it means somebody else.
@@ -155,6 +159,13 @@ impl Links {
         self.snapshot(&State::default())
     }
 
+    /// Takes over who owns which addresses.
+    pub(super) fn set_owners(&self, owners: Arc<OwnerMap>, publish: impl FnOnce(Forwarding)) {
+        let mut state = self.lock();
+        state.owners = owners;
+        publish(self.snapshot(&state));
+    }
+
     fn snapshot(&self, state: &State) -> Forwarding {
         let links = state.links.values().map(
             |Known {
@@ -181,7 +192,9 @@ impl Links {
                 (*slot, link)
             },
         );
-        let forwarding = Forwarding::new(self.vni, self.me, state.own, links);
+        let resolver = Resolver::new(Arc::clone(&state.owners), Arc::clone(&state.questions));
+        let forwarding =
+            Forwarding::new(self.vni, self.me, state.own, links).with_resolver(resolver);
         if self.sealers.is_some() {
             forwarding.sealed()
         } else {

@@ -2,21 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use control::{
     AllocationStatus, BlockedRange, Condition, EstrangedAddress, IpamPeer, IpamStatus, OwnedRange,
     Removed,
 };
+use fastpath::OwnerMap;
 use ipam::{
     Agent, AgentSettings, AllocateError, Allocation, AllocationKey, Allocator, Change, Input,
     Notice, Ring, Seeding, Universe,
 };
 use ipnet::IpNet;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use wire::{PeerId, PeerName};
 
 use super::error::chain;
+use super::plan::owners;
 use super::{IpamError, IpamInit, IpamOptions, Letter, Request};
 use crate::io::ipam_store::{Store, StoreError, Stored, Write};
 
@@ -40,6 +43,9 @@ pub(super) struct Engine {
     waiting: Vec<Waiting>,
     /// The nodes that can be talked to, and what the mesh knows them by.
     peers: BTreeMap<PeerName, PeerId>,
+    /// Who is asked for which addresses, and whether that may have changed.
+    owners: watch::Sender<Arc<OwnerMap>>,
+    replanned: bool,
     outbox: mpsc::Sender<Letter>,
     sent: u64,
     sent_bytes: u64,
@@ -102,6 +108,8 @@ impl Engine {
             agent: Agent::start(empty, &[], settings, Duration::ZERO)?,
             waiting: Vec::new(),
             peers: BTreeMap::new(),
+            owners: watch::Sender::default(),
+            replanned: true,
             outbox,
             sent: 0,
             sent_bytes: 0,
@@ -171,9 +179,11 @@ impl Engine {
                     answers.push(Answer::Removed(reply, removed));
                 }
                 Request::Mesh { of, input } => {
-                    self.peers.extend(of);
+                    if let Some((name, id)) = of {
+                        self.replanned |= self.peers.insert(name, id) != Some(id);
+                    }
                     if let Input::Unreachable(name) = &input {
-                        self.peers.remove(name);
+                        self.replanned |= self.peers.remove(name).is_some();
                     }
                     self.hear(input, &writable);
                 }
@@ -191,6 +201,7 @@ impl Engine {
         self.serve_waiting(&writable, &mut answers);
         self.settle(answers);
         self.count_foreign();
+        self.tell_owners();
         for read in reads {
             self.answer(read);
         }
@@ -268,8 +279,10 @@ impl Engine {
     /// Makes the batch durable and sends its answers.
     fn settle(&mut self, answers: Vec<Answer>) {
         let changes = self.agent.drain_changes();
+        let changed = self.agent.take_unsaved();
+        self.replanned |= changed;
         let retry = self.failure.is_some() && Instant::now() >= self.retry_at;
-        let plan = (self.agent.take_unsaved() || retry) && self.foreign.is_none();
+        let plan = (changed || retry) && self.foreign.is_none();
         let written = self.write(&changes, plan);
         if let Err(error) = &written {
             if self.failure.is_none() {
@@ -319,6 +332,29 @@ impl Engine {
                 self.sent_bytes += bytes;
             }
         }
+    }
+
+    /// Who is asked for which addresses, as it changes.
+    pub(super) fn owners(&self) -> watch::Receiver<Arc<OwnerMap>> {
+        self.owners.subscribe()
+    }
+
+    fn tell_owners(&mut self) {
+        if !std::mem::take(&mut self.replanned) {
+            return;
+        }
+        let owners = match self.foreign {
+            None => owners(self.agent.ring(), self.agent.me(), &self.peers),
+            // This is another range's plan.
+            Some(_) => OwnerMap::default(),
+        };
+        self.owners.send_if_modified(|told| {
+            let changed = **told != owners;
+            if changed {
+                *told = Arc::new(owners);
+            }
+            changed
+        });
     }
 
     /// Tells the log what is new to look at, and remembers since when.
@@ -482,6 +518,7 @@ impl Engine {
             tracing::warn!("{note}");
         }
         self.store = Some(store);
+        self.replanned = true;
         Ok(())
     }
 

@@ -225,7 +225,12 @@ async fn refusals_over_the_control_socket() {
 async fn a_silent_pool_is_an_error_at_the_deadline() {
     let (requests, _unread) = mpsc::channel(1);
     let outgoing = Arc::default();
-    let ipam = IpamHandle { requests, outgoing };
+    let owners = watch::Sender::default().subscribe();
+    let ipam = IpamHandle {
+        requests,
+        outgoing,
+        owners,
+    };
     for _ in 0..3 {
         let asked = ipam.allocate(key(1), None, None, Duration::from_millis(10));
         let error = ApiError::from(asked.await.unwrap_err());
