@@ -136,6 +136,12 @@ pub struct Counters {
     pub(crate) asked_here: AtomicU64,
     /// Questions for an address that went to all, because its owner's node has not answered.
     pub(crate) asked_all: AtomicU64,
+    /// Multicast frames that went to those who want them, and not to all.
+    pub(crate) multicast_selected: AtomicU64,
+    /// What pods said of groups.
+    pub(crate) group_messages: AtomicU64,
+    /// What they said that was too much to look at.
+    pub(crate) group_messages_lost: AtomicU64,
     /// Senders that were told that their packet is too big for its link.
     pub(crate) too_big_reports: AtomicU64,
     /// Frames whose checksum was completed here.
@@ -162,6 +168,11 @@ impl Counters {
         add(&self.tx_trains, trains);
     }
 
+    /// Counts messages about groups that nobody has looked at.
+    pub fn lost_group_messages(&self, messages: u64) {
+        add(&self.group_messages_lost, messages);
+    }
+
     /// Frames dropped for a reason so far.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.drops.0[reason as usize].load(Relaxed)
@@ -181,6 +192,9 @@ impl Counters {
             ("asked_owner", &self.asked_owner),
             ("asked_here", &self.asked_here),
             ("asked_all", &self.asked_all),
+            ("multicast_selected", &self.multicast_selected),
+            ("group_messages", &self.group_messages),
+            ("group_messages_lost", &self.group_messages_lost),
             ("too_big_reports", &self.too_big_reports),
             ("checksums_completed", &self.checksums_completed),
             ("partial_checksums", &self.partial_checksums),

@@ -1,6 +1,6 @@
 //! From the TAP to the underlay.
 
-use wire::{Mac, checksum, flow, vxlan};
+use wire::{Mac, checksum, flow, membership, vxlan};
 
 use crate::audience::Audience;
 use crate::counters::{Counters, DropReason, add};
@@ -8,6 +8,7 @@ use crate::cut::SuperFrame;
 use crate::forwarding::{Encapsulation, Entry, Forwarding, Link, Slot};
 use crate::ingress::{FrameSink, plain_header};
 use crate::mac_table::{MacCache, MacTable, Port};
+use crate::said::Said;
 use crate::seal::{Seal, SealKey};
 use crate::too_big::{Fragments, report};
 use crate::train::{Outbox, TrainLimits, TrainSink};
@@ -27,6 +28,8 @@ pub struct Egress {
     reports: u32,
     /// Where segments are cut that are to be fragmented.
     scratch: Vec<u8>,
+    /// What pods said of groups in this batch.
+    said: Said,
 }
 
 /// Reports of packets too big in a second. A flow needs one; more are an attack, or a sender that
@@ -45,6 +48,7 @@ impl Egress {
             sealed: false,
             reports: REPORTS,
             scratch: Vec::new(),
+            said: Said::default(),
         }
     }
 
@@ -53,6 +57,7 @@ impl Egress {
         self.cache.refresh(macs, now);
         self.header = vxlan::header(forwarding.vni());
         self.sealed = forwarding.is_sealed();
+        self.said.clear();
         if now != self.now {
             self.reports = REPORTS;
         }
@@ -84,6 +89,11 @@ impl Egress {
     /// Ends the batch: everything still held is sent.
     pub fn flush(&mut self, sink: &mut impl TrainSink) {
         self.outbox.flush(sink);
+    }
+
+    /// What pods have said of groups (IGMP and MLD) since the batch began, as frames.
+    pub fn said(&self) -> impl Iterator<Item = &[u8]> {
+        self.said.frames()
     }
 
     fn switch(
@@ -156,19 +166,37 @@ impl Egress {
             }
             return result;
         }
+        let said = match dst.is_multicast() && !dst.is_broadcast() {
+            true => membership::parse(frame),
+            false => None,
+        };
+        if said.is_some() {
+            add(&counters.group_messages, 1);
+            if !self.said.keep(frame) {
+                counters.lost_group_messages(1);
+            }
+        }
         if forwarding.flood().is_empty() {
             return Err(DropReason::NoPeer);
         }
         let audience = match known {
             // Its link is gone since it was learned.
             Some(_) => Audience::All,
-            None => Audience::of(frame, dst, new, forwarding, self.now, counters),
+            None => Audience::of(
+                frame,
+                dst,
+                new,
+                said.as_ref(),
+                forwarding,
+                self.now,
+                counters,
+            ),
         };
         if audience == Audience::All {
             add(&counters.flooded, 1);
         }
         let (mut datagrams, mut refused) = (0, None);
-        for &slot in audience.slots(forwarding) {
+        for slot in audience.slots(forwarding) {
             let Some(entry) = forwarding.entry(slot) else {
                 continue;
             };

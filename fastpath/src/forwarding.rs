@@ -9,6 +9,7 @@ use foldhash::fast::FixedState;
 use wire::{PeerId, Vni, sleeve};
 
 use crate::counters::LinkCounters;
+use crate::groups::GroupTable;
 use crate::resolver::Resolver;
 use crate::seal::Sealer;
 use crate::too_big::OwnAddress;
@@ -77,6 +78,7 @@ pub struct Forwarding {
     /// Addresses from which sleeve may come: of peers and of relays.
     neighbours: HashSet<IpAddr, FixedState>,
     resolver: Resolver,
+    groups: Arc<GroupTable>,
 }
 
 /// A link with what is computed once for all its frames.
@@ -110,6 +112,7 @@ impl Forwarding {
             by_peer: HashMap::default(),
             neighbours: HashSet::default(),
             resolver: Resolver::default(),
+            groups: Arc::default(),
         };
         for (slot, link) in links {
             if link.encapsulation == Encapsulation::Sleeve && link.peer.is_none() {
@@ -165,6 +168,12 @@ impl Forwarding {
         Self { resolver, ..self }
     }
 
+    /// The same, sending multicast by this table.
+    #[must_use]
+    pub fn with_groups(self, groups: Arc<GroupTable>) -> Self {
+        Self { groups, ..self }
+    }
+
     /// The virtual network that frames belong to.
     pub fn vni(&self) -> Vni {
         self.vni
@@ -183,6 +192,11 @@ impl Forwarding {
     /// Who is asked for addresses.
     pub(crate) fn resolver(&self) -> &Resolver {
         &self.resolver
+    }
+
+    /// Who wants which multicast groups.
+    pub(crate) fn groups(&self) -> &GroupTable {
+        &self.groups
     }
 
     /// The link at a slot, if it still lives.

@@ -152,6 +152,14 @@ pub enum Output {
     },
     /// A data link changed.
     Link(LinkChange),
+    /// The multicast frames that a peer wants have changed. Who was not told of wants all, and so does
+    /// one whose words do not get here any more.
+    Groups {
+        /// Identity.
+        id: PeerId,
+        /// What it wants.
+        groups: Groups,
+    },
     /// Send a probe in the encapsulation that frames have.
     Probe(ProbeToSend),
     /// Messages get to this peer from now on, straight or through others. What was sent before may

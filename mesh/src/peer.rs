@@ -101,6 +101,8 @@ pub(crate) struct Peer {
     pub(crate) doubted: bool,
     /// Whether another node that can be reached has the same name, and comes first.
     pub(crate) rival: bool,
+    /// Whether the data path was told of groups that it wants, and not that it wants all.
+    pub(crate) selective: bool,
     pub(crate) state: PeerState,
     pub(crate) since: Duration,
     pub(crate) endpoint: Option<SocketAddr>,
@@ -124,6 +126,7 @@ impl Peer {
             told: false,
             doubted: false,
             rival: false,
+            selective: false,
             state: PeerState::Connecting,
             since: now,
             endpoint: None,

@@ -5,6 +5,7 @@
 //! and adopted by the next run (I7).
 
 mod fabric;
+mod groups;
 mod plugin;
 mod signals;
 mod tasks;
@@ -31,7 +32,7 @@ use crate::http::bounded::Bounded;
 use crate::http::creds::PeerUid;
 use crate::http::{api, metrics, socket};
 use crate::identity::{self, Identity};
-use crate::io::datapath::{Datapath, DatapathConfig, PROBE_QUEUE, SEAL_QUEUE};
+use crate::io::datapath::{Datapath, DatapathConfig, PROBE_QUEUE, SAID_QUEUE, SEAL_QUEUE};
 use crate::io::ipam_service::{self, IpamHandle, IpamInit, IpamOptions};
 use crate::io::kube::{Cluster, Division, first_division};
 use crate::io::mesh_driver::{self, ControlKeys, MeshEvent, MeshHandle};
@@ -109,10 +110,11 @@ async fn serve(settings: Settings, passwords: Vec<Psk>, stop: Stop) -> anyhow::R
     let held = hold(&settings).await?;
     let id = held.identity.id;
     let (events, inbox) = mpsc::channel(EVENTS);
+    let (saying, said) = mpsc::channel(SAID_QUEUE);
     let mut host = Host::open(&settings, id)?;
     let secrets = secrets(&held.identity, passwords);
     let began = tokio::select! {
-        began = begin(&settings, &held.identity, secrets, &mut host, events) => began.map(Some),
+        began = begin(&settings, &held.identity, secrets, &mut host, events, &saying) => began.map(Some),
         reason = signals.next() => {
             tracing::info!(reason, "told to stop while starting");
             Ok(None)
@@ -136,7 +138,7 @@ async fn serve(settings: Settings, passwords: Vec<Psk>, stop: Stop) -> anyhow::R
 
     let (closing, closed) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    tasks::spawn(&mut tasks, &node, inbox);
+    tasks::spawn(&mut tasks, &node, inbox, said);
     if let Some(dirs) = settings.cni_dirs.clone() {
         tasks.spawn(plugin::keep_plugin(Arc::clone(&node), dirs));
     }
@@ -222,6 +224,7 @@ async fn begin(
     secrets: Option<Secrets>,
     host: &mut Host,
     events: mpsc::Sender<MeshEvent>,
+    saying: &mpsc::Sender<Vec<u8>>,
 ) -> anyhow::Result<Begun> {
     let cluster = match settings.kubernetes {
         true => Some(Cluster::infer().await?),
@@ -274,7 +277,7 @@ async fn begin(
         pin_workers: settings.pin_workers,
     };
     let (seals, seal_events) = mpsc::channel(SEAL_QUEUE);
-    let datapath = Datapath::start(&config, &probes, &seals)?;
+    let datapath = Datapath::start(&config, &probes, &seals, saying)?;
     let control = SocketAddr::new(listen, settings.control_port);
     let allowed = &settings.allow_identity;
     let keys = secrets.map(|secrets| ControlKeys {

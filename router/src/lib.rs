@@ -17,6 +17,7 @@ pub mod install;
 pub mod io;
 pub mod lab;
 pub mod lock;
+pub mod memberships;
 pub mod node;
 pub mod password;
 pub mod preflight;

@@ -20,7 +20,7 @@ use fastpath::{LinkTotals, OwnerMap};
 use hostnet::nft::NftError;
 use ipam::AllocationKey;
 use ipnet::IpNet;
-use mesh::Fingerprint;
+use mesh::{Fingerprint, Groups};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use wire::{Mac, PeerId};
@@ -195,6 +195,29 @@ impl Node {
         if let Some(datapath) = &*lock(&self.datapath) {
             datapath.set_owners(owners);
         }
+    }
+
+    /// Hands the data path which multicast groups nodes want; none of an identity: this node's pods.
+    pub fn set_groups(&self, wanted: impl IntoIterator<Item = (Option<PeerId>, Groups)>) {
+        if let Some(datapath) = &*lock(&self.datapath) {
+            datapath.set_groups(wanted);
+        }
+    }
+
+    /// Sends frames to this node's pods. That one is lost is no matter: they are sent again.
+    pub fn tell_pods(&self, frames: &[Vec<u8>]) {
+        if let Some(datapath) = &*lock(&self.datapath) {
+            for frame in frames {
+                if let Err(error) = datapath.tell_pods(frame) {
+                    tracing::debug!(%error, "the TAP did not take a frame for the pods");
+                }
+            }
+        }
+    }
+
+    /// The bridge's Ethernet address.
+    pub fn bridge_mac(&self) -> Mac {
+        self.facts.bridge_mac
     }
 
     /// Raises a condition, or says it anew.

@@ -385,8 +385,12 @@ pub(crate) mod sample {
             conditions: Vec::new(),
         };
         let counters = [
+            ("asked_all", 1),
+            ("asked_owner", 5),
             ("drop_no_peer", 3),
             ("drop_too_big", 0),
+            ("flooded", 7),
+            ("multicast_selected", 3),
             ("tap_rx_frames", 21),
         ];
         assemble(Parts {

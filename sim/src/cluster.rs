@@ -586,8 +586,9 @@ impl Cluster {
                     self.post(pipe, side.other(), Arrival::End("end of stream"));
                 }
             }
-            // Links follow the control path here: nothing in the simulation carries datagrams.
-            Output::Probe(_) => {}
+            // Links follow the control path here: nothing in the simulation carries datagrams or
+            // frames.
+            Output::Probe(_) | Output::Groups { .. } => {}
             Output::Link(change) => {
                 self.trace
                     .note(self.now, || format!("{number}: {}", describe(&change)));

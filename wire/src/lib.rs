@@ -10,6 +10,7 @@ pub mod decode;
 pub mod ethernet;
 pub mod flow;
 pub mod mac;
+pub mod membership;
 pub mod ndp;
 pub mod peer;
 pub mod probe;

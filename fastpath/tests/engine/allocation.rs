@@ -198,6 +198,53 @@ fn a_question_allocates_nothing() {
     assert_eq!(nowhere.0, 100);
 }
 
+/// Nor does multicast to those who want it, a pod's report once there is room for it, or a flood.
+#[test]
+fn multicast_allocates_nothing() {
+    use std::sync::Arc;
+
+    use fastpath::GroupTable;
+    use wire::Mac;
+
+    let group = [Mac([0x01, 0, 0x5e, 1, 2, 3])];
+    let links = (2..6).map(|n| Link::vxlan(Some(peer(n)), endpoint(n), 1450));
+    let wanted = [(0, Some(&group[..])), (1, Some(&[][..])), (2, None)];
+    let table = Arc::new(GroupTable::new([], wanted));
+    let mut node = Node::new(snapshot(peer(1), links).with_groups(table));
+    let frame = |dst: Mac| {
+        let mut frame = Tcp::new(64).frame();
+        frame[..6].copy_from_slice(&dst.0);
+        read(VnetHdr::PLAIN, &frame)
+    };
+    let report = wire::membership::igmp_general_query(POD_A, 20, 125);
+    let mut reads = [
+        frame(group[0]),
+        frame(Mac::BROADCAST),
+        read(VnetHdr::PLAIN, &report),
+    ];
+    node.read_tap(reads.clone());
+    let (mut nowhere, mut tap) = (Nowhere(0), Nowhere(0));
+    let count = allocation_counter::measure(|| {
+        for _ in 0..100 {
+            let Node {
+                egress,
+                forwarding,
+                macs,
+                counters,
+                now,
+                ..
+            } = &mut node;
+            egress.begin(forwarding, macs, *now);
+            for read in &mut reads {
+                egress.frame(read, forwarding, macs, counters, &mut nowhere, &mut tap);
+            }
+            egress.flush(&mut nowhere);
+        }
+    });
+    assert_eq!(count.count_total, 0);
+    assert_eq!(nowhere.0, 100 * (2 + 4 + 4));
+}
+
 #[test]
 fn a_relay_allocates_nothing() {
     let mut relay = Node::new(snapshot(peer(2), [by_sleeve(1), by_sleeve(3)]));

@@ -8,6 +8,7 @@
 
 mod allocation;
 mod frames;
+mod groups;
 mod offload;
 mod resolving;
 mod sealed;

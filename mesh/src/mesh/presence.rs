@@ -9,6 +9,7 @@ use wire::{PeerId, PeerName};
 
 use super::{ConditionKind, Mesh, Output, Timer, is_local};
 use crate::entry::Entry;
+use crate::groups::Groups;
 use crate::link::{LinkChange, LinkInput, Path};
 use crate::peer::{Peer, PeerState, PeerView, Why};
 
@@ -46,6 +47,7 @@ impl Mesh {
             self.settle_name(&name, now);
         }
         self.tell(id);
+        self.tell_groups(id);
         self.refresh_link(id, now);
     }
 
@@ -100,6 +102,9 @@ impl Mesh {
         if before.is_none() {
             self.schedule_revival(now);
         }
+        if before.is_none_or(|before| before.groups != entry.groups) {
+            self.tell_groups(id);
+        }
         if before.is_some_and(|before| before.addresses != entry.addresses) {
             self.retry_soon(id, now);
         }
@@ -113,6 +118,7 @@ impl Mesh {
     /// A peer is gone: those who knew it are told.
     pub(super) fn farewell(&mut self, id: PeerId, now: Duration) {
         self.untell(id);
+        self.tell_groups(id);
         self.timers.cancel(&Timer::Peer(id));
         let Some(peer) = self.roster.get_mut(id) else {
             return;
@@ -155,6 +161,7 @@ impl Mesh {
         }
         peer.doubted = true;
         self.untell(id);
+        self.tell_groups(id);
         // The same machine with a new key: nobody will hear of this one again.
         if self.holder(&name, id).is_some() {
             self.roster.bury(id, Why::Superseded, now);
@@ -250,6 +257,21 @@ impl Mesh {
             peer.told = true;
         }
         self.outputs.push_back(Output::Reachable { id, name });
+    }
+
+    /// Tells the data path which groups a peer wants.
+    fn tell_groups(&mut self, id: PeerId) {
+        let Some(peer) = self.roster.get_mut(id) else {
+            return;
+        };
+        let groups = match peer.is_reachable() && !peer.doubted && peer.gone.is_none() {
+            true => peer.entry.groups.clone(),
+            false => Groups::All,
+        };
+        let selective = groups != Groups::All;
+        if std::mem::replace(&mut peer.selective, selective) || selective {
+            self.outputs.push_back(Output::Groups { id, groups });
+        }
     }
 
     /// Whether the other parts of the program know that messages get to a peer.

@@ -1,5 +1,6 @@
 //! `weft status`: what a node knows about itself, for people or as JSON.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -165,6 +166,7 @@ fn write_all(out: &mut String, status: &Status, now: u64) -> fmt::Result {
         "macs       {local} on this node, {} elsewhere",
         status.macs.len() - local
     )?;
+    write_flooding(out, &status.counters)?;
     write_peers(out, &status.peers, &status.sessions)?;
 
     let drops: Vec<_> = status
@@ -186,6 +188,24 @@ fn write_all(out: &mut String, status: &Status, now: u64) -> fmt::Result {
         writeln!(out, "           {}", condition.message)?;
     }
     Ok(())
+}
+
+/// How many frames went to all, and how many did not have to.
+fn write_flooding(out: &mut String, counters: &BTreeMap<String, u64>) -> fmt::Result {
+    let count = |name: &str| counters.get(name).copied().unwrap_or_default();
+    writeln!(
+        out,
+        "flooding   {} frames to all, {} of multicast to listeners",
+        count("flooded"),
+        count("multicast_selected")
+    )?;
+    writeln!(
+        out,
+        "           addresses asked of their owners {}, of this node {}, of all {}",
+        count("asked_owner"),
+        count("asked_here"),
+        count("asked_all")
+    )
 }
 
 fn write_overlay(out: &mut String, overlay: &OverlayStatus) -> fmt::Result {
@@ -375,6 +395,8 @@ addresses  10.32.0.0/12, ready
            owns 10.32.0.0-10.39.255.255
            first split among node-1, node-2
 macs       1 on this node, 1 elsewhere
+flooding   7 frames to all, 3 of multicast to listeners
+           addresses asked of their owners 5, of this node 0, of all 1
 
 PEER            STATE  FOR    ADDRESS           VIA    MTU   RTT     SENT  RECEIVED  REASON
 192.0.2.7:8472  up     1m30s  192.0.2.7:8472    vxlan  1450  -       0     0

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use zeroize::Zeroizing;
 
+use super::groups::follow_groups;
 use super::traffic::Traffic;
 use crate::io::ipam_service::CHANNEL;
 use crate::io::mesh_driver::MeshEvent;
@@ -43,6 +44,7 @@ pub(super) fn spawn(
     tasks: &mut JoinSet<&'static str>,
     node: &Arc<Node>,
     inbox: mpsc::Receiver<MeshEvent>,
+    said: mpsc::Receiver<Vec<u8>>,
 ) {
     tasks.spawn(follow_mesh(Arc::clone(node), inbox));
     tasks.spawn(keep_house(Arc::clone(node)));
@@ -50,6 +52,7 @@ pub(super) fn spawn(
     tasks.spawn(follow_names(Arc::clone(node)));
     tasks.spawn(follow_password(Arc::clone(node)));
     tasks.spawn(follow_plan(Arc::clone(node)));
+    tasks.spawn(follow_groups(Arc::clone(node), said));
 }
 
 /// Hands on what the mesh says: links to the data path, conditions to the operator.
@@ -62,13 +65,31 @@ async fn follow_mesh(node: Arc<Node>, mut inbox: mpsc::Receiver<MeshEvent>) -> &
         match timeout(TURN, inbox.recv()).await {
             Err(_) => {}
             Ok(None) => return "the mesh",
-            Ok(Some(event)) => take(&node, event).await,
+            Ok(Some(event)) => take_burst(&node, event, &mut inbox).await,
         }
+    }
+}
+
+/// Takes an event. What nodes want changes at many at once, when they start or an application does:
+/// what is there already is handed on together.
+async fn take_burst(node: &Node, event: MeshEvent, inbox: &mut mpsc::Receiver<MeshEvent>) {
+    let mut wanted = Vec::new();
+    let mut next = Some(event);
+    while let Some(MeshEvent::Groups { id, groups }) = next {
+        wanted.push((Some(id), groups));
+        next = inbox.try_recv().ok();
+    }
+    if !wanted.is_empty() {
+        node.set_groups(wanted);
+    }
+    if let Some(event) = next {
+        take(node, event).await;
     }
 }
 
 async fn take(node: &Node, event: MeshEvent) {
     match event {
+        MeshEvent::Groups { id, groups } => node.set_groups([(Some(id), groups)]),
         MeshEvent::Link(change) => take_link(node, change),
         MeshEvent::Key { id, public } => match (node.sessions(), public) {
             (Some(sessions), Some(public)) => sessions.peer(id, public).await,

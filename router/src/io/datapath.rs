@@ -14,6 +14,7 @@ mod spin;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -23,12 +24,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use fastpath::{
-    Counters, DropReason, Forwarding, LinkTotals, MacTable, OwnAddress, OwnerMap, Port, TrainLimits,
+    Counters, DropReason, Forwarding, LinkTotals, MacTable, OwnAddress, OwnerMap, Port,
+    TrainLimits, VnetHdr,
 };
 use hostnet::netlink::Netlink;
 use hostnet::poll::Waker;
 use hostnet::tap::{Offloads, Tap, TapCapabilities, TapOptions, TapQueue};
 use hostnet::udp::{UdpOptions, UdpSocket};
+use mesh::Groups;
 use tokio::sync::mpsc;
 use wire::{Mac, PeerId, Vni};
 
@@ -73,6 +76,9 @@ pub struct DatapathConfig {
 
 /// MAC addresses that are remembered, in all: 64 bytes each make 4 MB.
 const MAC_CAPACITY: usize = 65_536;
+/// Messages about multicast groups that wait to be read; more are dropped and counted. A hundred pods
+/// answer a query within two seconds, each with a message or two.
+pub const SAID_QUEUE: usize = 512;
 /// Sending sockets of a worker. Their ports spread flows over the underlay's ECMP paths and the
 /// receivers' queues. With more, small packets of many flows would share fewer trains.
 const SOCKETS: usize = 4;
@@ -89,6 +95,8 @@ pub struct Datapath {
     tap: String,
     shared: Arc<Shared>,
     links: Links,
+    /// The workers' own, by which pods can be told something.
+    queues: Arc<[TapQueue]>,
     prober: Prober,
     capabilities: Vec<String>,
     workers: Vec<Running>,
@@ -141,8 +149,8 @@ pub struct MacView {
 
 impl Datapath {
     /// Opens the TAP and the sockets in the calling thread's network namespace and starts the
-    /// workers. The TAP is down and on no bridge yet. Probes that arrive and news of
-    /// keys go into the queues.
+    /// workers. The TAP is down and on no bridge yet. Probes that arrive, news of keys, and what pods
+    /// say of multicast groups go into the queues.
     ///
     /// # Errors
     /// The TAP cannot be made, or a port is taken; the text says what to do.
@@ -150,6 +158,7 @@ impl Datapath {
         config: &DatapathConfig,
         probes: &mpsc::Sender<ProbeArrival>,
         seals: &mpsc::Sender<SealEvent>,
+        said: &mpsc::Sender<Vec<u8>>,
     ) -> anyhow::Result<Self> {
         hostnet::udp::assert_port_free(config.listen)?;
         hostnet::udp::assert_port_free(config.sleeve)?;
@@ -217,6 +226,7 @@ impl Datapath {
                     probes: probes.clone(),
                     seals: seals.clone(),
                     sealers: sealers.clone(),
+                    said: said.clone(),
                     waker: Arc::clone(&waker),
                 },
                 Arc::clone(&shared),
@@ -250,6 +260,7 @@ impl Datapath {
             tap: tap.name().to_owned(),
             shared,
             links,
+            queues,
             prober,
             capabilities,
             workers,
@@ -268,6 +279,26 @@ impl Datapath {
         self.links.set_owners(owners, |forwarding| {
             self.shared.forwarding.store(Arc::new(forwarding));
         });
+    }
+
+    /// Says which multicast groups nodes want; none of an identity: this node's pods.
+    pub fn set_groups(&self, wanted: impl IntoIterator<Item = (Option<PeerId>, Groups)>) {
+        self.links.set_groups(wanted, |forwarding| {
+            self.shared.forwarding.store(Arc::new(forwarding));
+        });
+    }
+
+    /// Sends a frame to this node's pods, as if another station had.
+    ///
+    /// # Errors
+    /// The TAP does not take it: it is down, or the kernel has no memory.
+    pub fn tell_pods(&self, frame: &[u8]) -> std::io::Result<()> {
+        let header = VnetHdr::PLAIN.bytes();
+        let parts = [IoSlice::new(&header), IoSlice::new(frame)];
+        match self.queues.first() {
+            Some(queue) => queue.write_vectored(&parts).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Replaces the links. MACs behind a link that is gone are forgotten.

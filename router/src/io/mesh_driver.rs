@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use mesh::link::{Activity, Arrived, LinkInput, LinkView, ProbeToSend, SendError};
 use mesh::{
-    ConditionChange, ConnId, Counters, DialError, Encapsulation, Input, LinkChange, MAX_GOSSIP,
-    Mesh, Output, PeerView, Psk, Secured, Side, Target, TargetView,
+    ConditionChange, ConnId, Counters, DialError, Encapsulation, Groups, Input, LinkChange,
+    MAX_GOSSIP, Mesh, Output, PeerView, Psk, Secured, Side, Target, TargetView,
 };
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -39,6 +39,13 @@ use secure::{SecureError, secure};
 pub enum MeshEvent {
     /// A data link changed. Only the last change of each peer is sure to be told.
     Link(LinkChange),
+    /// The multicast groups that a peer wants changed. Only the last word on each peer is sure to be told.
+    Groups {
+        /// Identity.
+        id: PeerId,
+        /// What it wants.
+        groups: Groups,
+    },
     /// Messages get to a peer from now on, or do not any more. Only the last word on each name is sure
     /// to be told.
     Reachable {
@@ -280,6 +287,11 @@ impl MeshHandle {
         Ok(())
     }
 
+    /// Tells all which multicast groups this node wants.
+    pub async fn groups(&self, groups: Groups) {
+        self.tell(Input::Groups(groups)).await;
+    }
+
     /// Tells what crossed the links, and which were refused a datagram as too long.
     pub async fn traffic(&self, activity: Vec<Activity>, too_big: Vec<(PeerId, Encapsulation)>) {
         if !activity.is_empty() {
@@ -484,6 +496,9 @@ impl Driver {
                     self.connections.remove(&conn);
                 }
                 Output::Link(change) => self.backlog.push(MeshEvent::Link(change)),
+                Output::Groups { id, groups } => {
+                    self.backlog.push(MeshEvent::Groups { id, groups });
+                }
                 Output::Probe(probe) => self.probe(&probe),
                 Output::Reachable { id, name } => {
                     let reachable = true;

@@ -20,6 +20,7 @@ mod flow;
 mod frames;
 mod in_cluster;
 mod ipam;
+mod multicast;
 mod order;
 mod outside;
 mod peers;

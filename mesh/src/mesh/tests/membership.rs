@@ -311,3 +311,30 @@ fn one_of_my_name_that_comes_first_silences_me_while_it_is_there() {
     bench.input(gossip());
     assert!(matches!(bench.messages(conn)[..], [Message::Parcel(_)]));
 }
+
+/// The groups that a peer wants are told when its entry says so; all, once it is not heard any more.
+#[test]
+fn groups_that_a_peer_wants_are_told_while_it_is_heard() {
+    let mut bench = Bench::new(&[]);
+    let conn = bench.peer(&node(9, 1));
+    let groups = |outputs: Vec<Output>| -> Vec<Groups> {
+        let of_9 = |output| match output {
+            Output::Groups { id, groups } if id == PeerId([9; 8]) => Some(groups),
+            _ => None,
+        };
+        outputs.into_iter().filter_map(of_9).collect()
+    };
+    assert_eq!(groups(bench.take()), [], "all is what is taken for granted");
+    let some = Groups::new([wire::Mac([1, 0, 0x5e, 1, 2, 3])]);
+    let mut said = entry(9, 2, &[5]);
+    said.groups = some.clone();
+    bench.tell(conn, [said.clone()]);
+    assert_eq!(groups(bench.take()), [some]);
+    said.version += 1;
+    bench.tell(conn, [said]);
+    assert_eq!(groups(bench.take()), []);
+    let reason = "gone".to_owned();
+    bench.input(Input::Closed { conn, reason });
+    bench.wait(S(30));
+    assert_eq!(groups(bench.take()), [Groups::All]);
+}

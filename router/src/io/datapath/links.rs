@@ -5,10 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fastpath::{
-    Encapsulation, Forwarding, Link, LinkCounters, LinkTotals, MacTable, OwnAddress, OwnerMap,
-    Questions, Resolver, Slot,
+    Encapsulation, Forwarding, GroupTable, Link, LinkCounters, LinkTotals, MacTable, OwnAddress,
+    OwnerMap, Questions, Resolver, Slot,
 };
-use wire::{PeerId, Vni};
+use mesh::Groups;
+use wire::{Mac, PeerId, Vni};
 
 use super::keys::Sealers;
 
@@ -74,10 +75,31 @@ struct State {
     owners: Arc<OwnerMap>,
     /// What was asked, whatever the plan was then.
     questions: Arc<Questions>,
+    /// The multicast groups that this node's pods listen to.
+    own_groups: Groups,
+    /// Those of other nodes. Whoever is not here wants all.
+    groups: BTreeMap<PeerId, Vec<Mac>>,
     links: BTreeMap<LinkKey, Known>,
     /// Where the search for a free slot begins: behind the last one given, so that a slot rests for
     /// as long as it can before it means somebody else.
     next: Slot,
+}
+
+impl State {
+    fn group_table(&self) -> GroupTable {
+        let own = match &self.own_groups {
+            Groups::All => &[][..],
+            Groups::Only(groups) => groups,
+        };
+        let links = self.links.values().map(|link| {
+            let wanted = match link.target.key {
+                LinkKey::Peer(id) => self.groups.get(&id).map(Vec::as_slice),
+                LinkKey::Vtep(_) => None,
+            };
+            (link.slot, wanted)
+        });
+        GroupTable::new(own.iter().copied(), links)
+    }
 }
 
 #[derive(Debug)]
@@ -166,6 +188,28 @@ impl Links {
         publish(self.snapshot(&state));
     }
 
+    /// Notes which multicast groups nodes want; none of an identity: this node's pods. Published once
+    /// for all.
+    pub(super) fn set_groups(
+        &self,
+        wanted: impl IntoIterator<Item = (Option<PeerId>, Groups)>,
+        publish: impl FnOnce(Forwarding),
+    ) {
+        let mut state = self.lock();
+        for wants in wanted {
+            match wants {
+                (None, groups) => state.own_groups = groups,
+                (Some(id), Groups::All) => {
+                    state.groups.remove(&id);
+                }
+                (Some(id), Groups::Only(groups)) => {
+                    state.groups.insert(id, groups);
+                }
+            }
+        }
+        publish(self.snapshot(&state));
+    }
+
     fn snapshot(&self, state: &State) -> Forwarding {
         let links = state.links.values().map(
             |Known {
@@ -193,8 +237,9 @@ impl Links {
             },
         );
         let resolver = Resolver::new(Arc::clone(&state.owners), Arc::clone(&state.questions));
-        let forwarding =
-            Forwarding::new(self.vni, self.me, state.own, links).with_resolver(resolver);
+        let forwarding = Forwarding::new(self.vni, self.me, state.own, links)
+            .with_resolver(resolver)
+            .with_groups(Arc::new(state.group_table()));
         if self.sealers.is_some() {
             forwarding.sealed()
         } else {
@@ -259,5 +304,31 @@ mod tests {
             (None, Some(target(3).key))
         );
         assert_eq!(published[1].flood().len(), 2);
+    }
+
+    /// What a peer wants is known by its identity, whether it has a link already or not.
+    #[test]
+    fn groups_stay_with_their_nodes() {
+        let links = Links::new(Vni::DEFAULT, PeerId([0xee; 8]), None);
+        let macs = MacTable::new(16);
+        let group = Mac([1, 0, 0x5e, 1, 2, 3]);
+        let tables = || links.lock().group_table();
+        let wants = |n: u8, groups| (Some(PeerId([n; 8])), groups);
+        links.set_groups(
+            [wants(2, Groups::new([group])), wants(3, Groups::new([]))],
+            |_| (),
+        );
+        links.replace(&[target(1), target(2), target(3)], &macs, |_| ());
+        let slots = |table: &GroupTable| {
+            (
+                table.listeners(group).map(<[Slot]>::to_vec),
+                table.all().to_vec(),
+            )
+        };
+        assert_eq!(slots(&tables()), (Some(vec![1]), vec![0]));
+        links.set_groups([wants(2, Groups::All)], |_| ());
+        assert_eq!(slots(&tables()), (None, vec![0, 1]));
+        links.set_groups([(None, Groups::new([group]))], |_| ());
+        assert_eq!(slots(&tables()), (Some(vec![]), vec![0, 1]));
     }
 }

@@ -54,6 +54,8 @@ pub(super) struct Parts {
     pub(super) seals: mpsc::Sender<SealEvent>,
     /// The keys of all peers, where nothing may leave in the clear.
     pub(super) sealers: Option<Arc<Sealers>>,
+    /// Where goes what pods say of multicast groups.
+    pub(super) said: mpsc::Sender<Vec<u8>>,
     pub(super) waker: Arc<Waker>,
 }
 
@@ -300,6 +302,11 @@ impl Worker {
             }
         };
         egress.flush(&mut underlay);
+        for message in egress.said() {
+            if parts.said.try_send(message.to_vec()).is_err() {
+                counters.lost_group_messages(1);
+            }
+        }
         more
     }
 

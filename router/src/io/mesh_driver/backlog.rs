@@ -26,6 +26,7 @@ pub(super) struct Backlog {
 #[derive(PartialEq, Eq)]
 enum Subject<'a> {
     Link(PeerId),
+    Groups(PeerId),
     Reachable(&'a PeerName),
     Connected(PeerId),
     Key(PeerId),
@@ -71,6 +72,7 @@ impl Backlog {
 fn subject(event: &MeshEvent) -> Option<Subject<'_>> {
     match event {
         MeshEvent::Link(change) => Some(Subject::Link(change.id())),
+        MeshEvent::Groups { id, .. } => Some(Subject::Groups(*id)),
         // Those who are told go by names: of two identities with one name, one after the other, only
         // the last counts.
         MeshEvent::Reachable { name, .. } => Some(Subject::Reachable(name)),
