@@ -40,8 +40,8 @@ pub struct RouteTo {
     pub gateway: Option<IpAddr>,
     /// Source address that the kernel would choose.
     pub src: Option<IpAddr>,
-    /// Path MTU that the kernel knows or is told for this destination, in bytes; `None` means the
-    /// interface's own.
+    /// The route's own MTU, in bytes; `None` means the interface's. What ICMP has told of the path does
+    /// not count: anybody can send that.
     pub mtu: Option<u32>,
 }
 
@@ -187,6 +187,8 @@ struct Attributes {
     src: Option<IpAddr>,
     table: Option<u32>,
     mtu: Option<u32>,
+    /// Whether the kernel will forget it: it was not configured, but learned.
+    expires: bool,
 }
 
 impl Attributes {
@@ -198,6 +200,10 @@ impl Attributes {
                 libc::RTA_GATEWAY => this.gateway = ip(value),
                 libc::RTA_OIF => this.oif = int(value),
                 libc::RTA_PREFSRC => this.src = ip(value),
+                libc::RTA_CACHEINFO => {
+                    let expires = value.get(EXPIRES..EXPIRES + 4).and_then(int);
+                    this.expires = expires.is_some_and(|expires| expires != 0);
+                }
                 libc::RTA_TABLE => this.table = int(value),
                 libc::RTA_METRICS => {
                     this.mtu = attributes(value)
@@ -250,13 +256,14 @@ fn read_choice(answer: &Answer<'_>) -> Result<Option<RouteTo>, &'static str> {
         gateway,
         src,
         mtu,
+        expires,
         ..
     } = Attributes::of(answer);
     Ok(oif.map(|oif| RouteTo {
         oif,
         gateway,
         src,
-        mtu,
+        mtu: mtu.filter(|_| !expires),
     }))
 }
 
@@ -264,3 +271,5 @@ fn read_choice(answer: &Answer<'_>) -> Result<Option<RouteTo>, &'static str> {
 const HEADER_LEN: usize = 12;
 /// linux/rtnetlink.h.
 const RTAX_MTU: u16 = 2;
+/// Of `rta_expires` in `struct rta_cacheinfo` (linux/rtnetlink.h), behind two other words.
+const EXPIRES: usize = 8;
