@@ -11,8 +11,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::http::{self, HttpError, Method};
 use crate::{
-    ApiError, AttachRequest, Attachment, AttachmentRef, Collected, DetachRequest, Detached,
-    GcRequest, RemoveRequest, Removed, Status, path,
+    ApiError, AttachRequest, Attachment, AttachmentRef, Collected, ConnectRequest, DetachRequest,
+    Detached, ForgetRequest, GcRequest, Left, RemoveRequest, Removed, Status, Targets, path,
 };
 
 /// Calls the router at a control socket.
@@ -114,6 +114,21 @@ impl Client {
     /// Says that a node is gone for good.
     pub fn remove(&self, request: &RemoveRequest) -> Result<Removed, ClientError> {
         self.call(Method::Post(&self.encode(request)?), path::REMOVE)
+    }
+
+    /// Names targets.
+    pub fn connect_peers(&self, request: &ConnectRequest) -> Result<Targets, ClientError> {
+        self.call(Method::Post(&self.encode(request)?), path::CONNECT)
+    }
+
+    /// Takes targets back.
+    pub fn forget_peers(&self, request: &ForgetRequest) -> Result<Targets, ClientError> {
+        self.call(Method::Post(&self.encode(request)?), path::FORGET)
+    }
+
+    /// Takes the node out of the network.
+    pub fn leave(&self) -> Result<Left, ClientError> {
+        self.call(Method::Post(&[]), path::LEAVE)
     }
 
     fn call<T: DeserializeOwned>(

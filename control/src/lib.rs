@@ -11,6 +11,10 @@
 //! | `GET /v1/attachment?container_id=..&ifname=..` | | [`Attachment`], or `not_found` |
 //! | `POST /v1/gc` | [`GcRequest`] | [`Collected`] |
 //! | `GET /v1/status` | | [`Status`] |
+//! | `POST /v1/peers/remove` | [`RemoveRequest`] | [`Removed`] |
+//! | `POST /v1/peers/connect` | [`ConnectRequest`] | [`Targets`]; idempotent |
+//! | `POST /v1/peers/forget` | [`ForgetRequest`] | [`Targets`]; an unknown target is no error |
+//! | `POST /v1/leave` | | [`Left`]; idempotent |
 //!
 //! A refusal is an [`ApiError`] as the body, with the HTTP status of its code. Unknown keys are
 //! ignored on both sides and new ones have defaults, so that a node survives the moment of an
@@ -23,6 +27,7 @@ mod http;
 pub mod pending;
 mod remove;
 mod status;
+mod targets;
 
 pub use attach::{
     AttachRequest, Attachment, AttachmentRef, Collected, DetachRequest, Detached, GcRequest,
@@ -35,6 +40,9 @@ pub use status::{
     AllocationStatus, BlockedRange, Condition, Encapsulation, EstrangedAddress, IpamPeer,
     IpamStatus, MacStatus, NodeStatus, OverlayStatus, OwnedRange, PeerKind, PeerState, PeerStatus,
     SessionStatus, Status, WayStatus,
+};
+pub use targets::{
+    ConnectRequest, ForgetRequest, Left, TargetSource, TargetState, TargetStatus, Targets,
 };
 
 /// Where the router listens unless `--socket` says otherwise.
@@ -58,4 +66,10 @@ pub mod path {
     pub const STATUS: &str = "/v1/status";
     /// `POST`, [`RemoveRequest`](crate::RemoveRequest).
     pub const REMOVE: &str = "/v1/peers/remove";
+    /// `POST`, [`ConnectRequest`](crate::ConnectRequest).
+    pub const CONNECT: &str = "/v1/peers/connect";
+    /// `POST`, [`ForgetRequest`](crate::ForgetRequest).
+    pub const FORGET: &str = "/v1/peers/forget";
+    /// `POST`, without a body.
+    pub const LEAVE: &str = "/v1/leave";
 }

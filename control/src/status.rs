@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use wire::{Mac, PeerId, PeerName};
 
+use crate::TargetStatus;
+
 /// Answer to `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -24,6 +26,9 @@ pub struct Status {
     /// The session with each peer that has one; empty where all is in the clear.
     #[serde(default)]
     pub sessions: Vec<SessionStatus>,
+    /// The addresses at which this node is told to find others.
+    #[serde(default)]
+    pub targets: Vec<TargetStatus>,
     /// The MAC table.
     #[serde(default)]
     pub macs: Vec<MacStatus>,
@@ -55,6 +60,18 @@ pub struct NodeStatus {
     /// Where this node accepts control connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<SocketAddr>,
+    /// Whether it has left the network (`weft leave`).
+    #[serde(default)]
+    pub left: bool,
+    /// Whether it connects to nodes that others tell of.
+    #[serde(default)]
+    pub discovery: bool,
+    /// Control connections in use.
+    #[serde(default)]
+    pub connections: u64,
+    /// Most of them that are accepted.
+    #[serde(default)]
+    pub conn_limit: u64,
     /// Path of the control socket.
     pub socket: String,
     /// Directory of the state that survives a restart.
@@ -109,9 +126,23 @@ pub struct PeerStatus {
     /// The relay that its frames are sent to; none: they are sent to the peer itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
+    /// Links that its frames cross: 1 is a direct one; none: no frames are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hops: Option<u8>,
     /// The other end of the control connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<SocketAddr>,
+    /// The node that control messages for it are handed to; none: they go to it straight, or it is
+    /// out of reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_via: Option<String>,
+    /// Control connections that messages for it cross: 1 is one of this node's; none: they do not
+    /// get there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_hops: Option<u32>,
+    /// Version of its software.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Whether frames are sent to it.
     pub state: PeerState,
     /// Why it is not up, or what is remarkable though it is.
@@ -205,6 +236,9 @@ pub struct WayStatus {
     /// The relay; none: directly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
+    /// Whether frames take it.
+    #[serde(default)]
+    pub in_use: bool,
     /// Where datagrams go, once that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<SocketAddr>,

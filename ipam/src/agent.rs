@@ -12,13 +12,15 @@
 //! gifts of their owners (`donation`), or because it took over what a gone node owned; the latter
 //! it uses only when all other living nodes have said that they know (`removal`). Addresses that
 //! containers of another node still hold are not handed out (`quarantine`). The first division
-//! can be agreed upon (`election`). Whom a node asks what it does not know is in `contact`.
+//! can be agreed upon (`election`). Whom a node asks what it does not know is in `contact`, and what it
+//! does with its space before it leaves in `leave`.
 
 mod admission;
 mod contact;
 mod donation;
 mod election;
 mod exchange;
+mod leave;
 mod message;
 mod quarantine;
 mod removal;
@@ -38,6 +40,7 @@ use self::admission::{Admission, Standing};
 use self::contact::{Inquiry, Peer};
 use self::donation::Wants;
 use self::election::Election;
+pub use self::leave::HandedOver;
 use self::message::Message;
 use self::removal::Round;
 pub use self::removal::{RemoveError, Removed};
@@ -125,6 +128,8 @@ pub struct Agent {
     /// owns.
     answered_gone: u32,
     wants: Wants,
+    /// Whether all was given away and this node is about to leave.
+    leaving: bool,
     election: Election,
     outputs: VecDeque<Outgoing>,
     unsaved: bool,
@@ -169,6 +174,7 @@ impl Agent {
             contested: false,
             answered_gone: 0,
             wants: Wants::default(),
+            leaving: false,
             outputs: VecDeque::new(),
             unsaved: false,
             #[cfg(test)]

@@ -21,7 +21,8 @@ mod roster;
 mod space;
 
 pub use agent::{
-    Agent, AgentSettings, AgentView, Input, Notice, Outgoing, PeerSpace, RemoveError, Removed,
+    Agent, AgentSettings, AgentView, HandedOver, Input, Notice, Outgoing, PeerSpace, RemoveError,
+    Removed,
 };
 pub use allocator::{
     AllocateError, Allocation, AllocationKey, Allocator, Change, KeyError, RestoreError, Usage,

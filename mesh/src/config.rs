@@ -26,6 +26,8 @@ pub struct Config {
     /// Whether peers that others tell of are dialled. Without it only `targets` are; connections
     /// from others are accepted all the same.
     pub discovery: bool,
+    /// Whether it begins outside of the network, as after [`Input::Leave`](crate::Input::Leave).
+    pub away: bool,
     /// Seed of the jitter.
     pub seed: u64,
     /// What judges the links by probes. None, where there is no data path: a link is up as long as the
@@ -48,6 +50,7 @@ impl Config {
             targets: Vec::new(),
             remembered: Vec::new(),
             discovery: true,
+            away: false,
             seed,
             links: None,
             shelf: None,
@@ -106,8 +109,12 @@ pub struct Timing {
     pub ping: Duration,
     /// Silence after which a connection is dead: two pings unanswered.
     pub dead: Duration,
-    /// Silence allowed to a connection that stands in the way of another node of the same name.
+    /// Silence allowed to a connection of which there is reason to doubt: another node of the same name
+    /// comes, its peer's data link is down, or something was handed to a neighbour that is silent.
     pub probe: Duration,
+    /// A neighbour that has been silent for this long is asked for a sign of life when something is
+    /// handed to it for another node: what is handed to one that does not run is lost.
+    pub quiet: Duration,
     /// How long a data link outlives the control path to its peer.
     pub grace: Duration,
     /// How long a peer must be out of reach until others are told: a way round is mostly found
@@ -153,6 +160,7 @@ impl Default for Timing {
             ping: Duration::from_secs(10),
             dead: Duration::from_secs(25),
             probe: Duration::from_secs(5),
+            quiet: Duration::from_secs(2),
             grace: Duration::from_secs(60),
             settle: Duration::from_secs(5),
             linger: Duration::from_secs(10),

@@ -9,8 +9,10 @@ pub struct Counters {
     pub dials_failed: u64,
     /// Connections accepted.
     pub accepted: u64,
-    /// Connections refused because a table was full.
+    /// Connections refused because too many were in their handshake, or the table of peers was full.
     pub refused_busy: u64,
+    /// Connections refused at [`Limits::connections`](crate::Limits::connections).
+    pub refused_full: u64,
     /// Connections refused for what the other side is: version, network, identity, name.
     pub refused: u64,
     /// Connections on which the other side refused this node.
@@ -67,12 +69,13 @@ pub struct Counters {
 
 impl Counters {
     /// Names, as metrics and status show them, and values.
-    pub fn named(&self) -> [(&'static str, u64); 30] {
+    pub fn named(&self) -> [(&'static str, u64); 31] {
         [
             ("mesh_dials", self.dials),
             ("mesh_dials_failed", self.dials_failed),
             ("mesh_accepted", self.accepted),
             ("mesh_refused_busy", self.refused_busy),
+            ("mesh_refused_full", self.refused_full),
             ("mesh_refused", self.refused),
             ("mesh_refused_by_peer", self.refused_by_peer),
             ("mesh_dialled_myself", self.dialled_myself),

@@ -349,6 +349,9 @@ impl Mesh {
         }
         mesh.schedule_digest(now);
         mesh.timers.set(Timer::Sweep, now + SWEEP);
+        if mesh.config.away {
+            mesh.leave(now);
+        }
         mesh
     }
 
@@ -385,7 +388,7 @@ impl Mesh {
                 to,
                 channel,
                 payload,
-            } => self.send_gossip(to, channel, payload),
+            } => self.send_gossip(to, channel, payload, now),
             Input::Leave => self.leave(now),
             Input::Timeout => {}
         }

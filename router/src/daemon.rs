@@ -42,9 +42,11 @@ use crate::lock::Lock;
 use crate::node::{Facts, Node, NodeParts, RULES_CONDITION, at_port, bridge_key};
 use crate::password::{self, PasswordError};
 use crate::preflight::{self, listen_address};
+use crate::remembered::Remembered;
 use crate::rules::{GuardedPod, RuleSettings};
 use crate::settings::{Endpoint, Settings};
 use crate::switch::Switch;
+use crate::targets::TargetBook;
 use signals::Signals;
 pub use signals::Stop;
 
@@ -215,6 +217,8 @@ struct Begun {
     ipam: IpamHandle,
     cluster: Option<Cluster>,
     sessions: Option<SessionsHandle>,
+    targets: TargetBook,
+    remembered: Remembered,
 }
 
 /// Starts the parts, each after those it needs.
@@ -291,9 +295,12 @@ async fn begin(
         }
         _ => None,
     };
+    let targets = TargetBook::load(&settings.state_dir, named(settings)?);
+    let remembered = Remembered::load(&settings.state_dir);
     let joined = async {
         host.join_tap()?;
-        let config = mesh_config(settings, identity, &underlay, mtu, keys.is_some())?;
+        let mut config = mesh_config(settings, identity, &underlay, mtu, keys.is_some())?;
+        find_others(&mut config, &targets, &remembered);
         let probed = mesh_driver::Underlay {
             prober: datapath.prober(),
             arriving,
@@ -316,6 +323,7 @@ async fn begin(
         underlay,
         mtu,
         control,
+        towards: peers.into(),
     };
     Ok(Begun {
         facts,
@@ -325,6 +333,8 @@ async fn begin(
         ipam,
         cluster,
         sessions,
+        targets,
+        remembered,
     })
 }
 
@@ -338,6 +348,8 @@ fn assemble(settings: &Settings, begun: Begun, host: Host, started: Instant) -> 
         ipam,
         cluster: _,
         sessions,
+        targets,
+        remembered,
     } = begun;
     let own = [settings.vxlan_port, settings.sleeve_port]
         .into_iter()
@@ -358,7 +370,6 @@ fn assemble(settings: &Settings, begun: Begun, host: Host, started: Instant) -> 
     } else {
         switch
     };
-    let too_large = mtu_problem(settings, &facts.underlay);
     let node = Node::new(NodeParts {
         settings: settings.clone(),
         facts,
@@ -369,15 +380,15 @@ fn assemble(settings: &Settings, begun: Begun, host: Host, started: Instant) -> 
         ipam,
         sessions,
         switch,
+        targets,
+        remembered,
         attachments,
         rules: rules.ok(),
     });
     if let Some(message) = no_rules {
         node.raise(RULES_CONDITION, "", message);
     }
-    if let Some(message) = too_large {
-        node.raise("mtu_too_large", "", message);
-    }
+    node.judge_mtu();
     node
 }
 
@@ -563,9 +574,7 @@ fn mesh_config(
     let clock = SystemTime::now().duration_since(UNIX_EPOCH);
     config.born = u64::try_from(clock.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
     config.discovery = settings.discovery;
-    for peer in &settings.peers {
-        config.targets.push(peer.to_string().parse()?);
-    }
+    config.limits.connections = settings.conn_limit;
     Ok(config)
 }
 
@@ -612,6 +621,22 @@ fn secrets(identity: &Identity, passwords: Vec<Psk>) -> Option<Secrets> {
     })
 }
 
+/// The nodes that the settings name.
+fn named(settings: &Settings) -> anyhow::Result<Vec<mesh::Target>> {
+    let peers = settings.peers.iter();
+    let targets = peers.map(|peer| Ok(peer.to_string().parse()?));
+    targets.collect()
+}
+
+/// Where the mesh looks for other nodes, if it does.
+fn find_others(config: &mut mesh::Config, targets: &TargetBook, remembered: &Remembered) {
+    config.away = targets.has_left();
+    config.targets = targets.targets().into_iter().collect();
+    if config.discovery {
+        config.remembered = remembered.addresses().to_vec();
+    }
+}
+
 fn random() -> anyhow::Result<u64> {
     let mut bytes = [0; 8];
     let filled = SystemRandom::new().fill(&mut bytes);
@@ -622,17 +647,6 @@ fn random() -> anyhow::Result<u64> {
 fn queues(settings: &Settings) -> usize {
     settings.queues.unwrap_or_else(|| {
         std::thread::available_parallelism().map_or(1, |cpus| cpus.get().min(MAX_AUTO_QUEUES))
-    })
-}
-
-fn mtu_problem(settings: &Settings, underlay: &Underlay) -> Option<String> {
-    let (mtu, fits) = (settings.mtu?, underlay.overlay_mtu());
-    (mtu > fits).then(|| {
-        format!(
-            "the pods' MTU of {mtu} does not fit the underlay's of {} less {} for the \
-             encapsulation: set --mtu to {fits} or less, or leave it out",
-            underlay.mtu, underlay.overhead
-        )
     })
 }
 

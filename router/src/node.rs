@@ -4,6 +4,9 @@
 //! their own, held for as long as the change takes and never across another part's.
 
 mod gateway;
+mod membership;
+mod observed;
+mod underlay;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -12,9 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use control::{
-    ApiError, AttachRequest, Attachment, AttachmentRef, Collected, Condition, DetachRequest,
-    Detached, GcRequest, NodeStatus, OverlayStatus, ReleasedAttachment, RemoveRequest, Removed,
-    SessionStatus, Status, pending,
+    ApiError, AttachRequest, Attachment, AttachmentRef, Collected, Condition, ConnectRequest,
+    DetachRequest, Detached, ForgetRequest, GcRequest, Left, NodeStatus, OverlayStatus,
+    ReleasedAttachment, RemoveRequest, Removed, SessionStatus, Status, Targets, pending,
 };
 use fastpath::{LinkTotals, OwnerMap};
 use hostnet::nft::NftError;
@@ -29,17 +32,18 @@ use crate::absent::Absences;
 use crate::attachments::Attachments;
 use crate::host::{Host, Underlay};
 use crate::http::ControlService;
-use crate::http::health::{Health, Loops, PATIENCE};
-use crate::http::metrics::Observed;
+use crate::http::health::Loops;
 use crate::io::datapath::{Datapath, LinkTarget};
 use crate::io::ipam_service::IpamHandle;
-use crate::io::mesh_driver::MeshHandle;
+use crate::io::mesh_driver::{MeshHandle, MeshView};
 use crate::io::rules_keeper::RulesKeeper;
 use crate::io::sessions::{SessionsHandle, SessionsView};
+use crate::remembered::Remembered;
 use crate::rules::GuardedPod;
 use crate::settings::Settings;
 use crate::status::{Parts, assemble};
 use crate::switch::Switch;
+use crate::targets::TargetBook;
 
 /// Who holds the bridge's own address. The colon keeps it apart from containers, whose identifiers
 /// have none.
@@ -69,6 +73,8 @@ pub struct Facts {
     pub mtu: u16,
     /// Address and port on which other routers are accepted.
     pub control: SocketAddr,
+    /// Addresses on the way to which the underlay is.
+    pub towards: Arc<[IpAddr]>,
 }
 
 /// The node.
@@ -76,6 +82,8 @@ pub struct Facts {
 pub struct Node {
     settings: Settings,
     facts: Facts,
+    /// As it is now; the facts have it as it was.
+    underlay: Mutex<Underlay>,
     started: Instant,
     started_unix: u64,
     host: Arc<Mutex<Host>>,
@@ -85,6 +93,8 @@ pub struct Node {
     sessions: Option<SessionsHandle>,
     switch: Mutex<Switch>,
     conditions: Mutex<BTreeMap<(String, String), Condition>>,
+    targets: tokio::sync::Mutex<TargetBook>,
+    remembered: Arc<Mutex<Remembered>>,
     attachments: Mutex<Attachments>,
     absences: Mutex<Absences>,
     shards: Vec<tokio::sync::Mutex<()>>,
@@ -117,6 +127,10 @@ pub struct NodeParts {
     pub sessions: Option<SessionsHandle>,
     /// The composition of links.
     pub switch: Switch,
+    /// Where others are to be found.
+    pub targets: TargetBook,
+    /// Where they were found before.
+    pub remembered: Remembered,
     /// What is known of attachments.
     pub attachments: Attachments,
     /// The rules for packets, if the kernel has any.
@@ -126,8 +140,10 @@ pub struct NodeParts {
 impl Node {
     /// Puts a node together.
     pub fn new(parts: NodeParts) -> Self {
-        Self {
+        let left = parts.targets.has_left();
+        let node = Self {
             settings: parts.settings,
+            underlay: Mutex::new(parts.facts.underlay.clone()),
             facts: parts.facts,
             started: parts.started,
             started_unix: unix_now().saturating_sub(parts.started.elapsed().as_secs()),
@@ -138,6 +154,8 @@ impl Node {
             sessions: parts.sessions,
             switch: Mutex::new(parts.switch),
             conditions: Mutex::default(),
+            targets: tokio::sync::Mutex::new(parts.targets),
+            remembered: Arc::new(Mutex::new(parts.remembered)),
             attachments: Mutex::new(parts.attachments),
             absences: Mutex::default(),
             shards: std::iter::repeat_with(Default::default)
@@ -147,7 +165,11 @@ impl Node {
             gateway_lock: tokio::sync::Mutex::default(),
             loops: Loops::default(),
             rules: parts.rules.map(|rules| Arc::new(Mutex::new(rules))),
+        };
+        if left {
+            node.tell_left();
         }
+        node
     }
 
     /// The settings.
@@ -440,17 +462,21 @@ impl Node {
         }
     }
 
-    fn node_status(&self) -> NodeStatus {
-        let underlay = self.facts.underlay.addresses.iter();
+    fn node_status(&self, mesh: &MeshView) -> NodeStatus {
+        let underlay = self.underlay().addresses.into_iter();
         NodeStatus {
             name: self.settings.name.clone(),
             id: self.facts.id,
             fingerprint: self.facts.fingerprint.to_string(),
             started_unix: self.started_unix,
             underlay: underlay
-                .map(|address| SocketAddr::new(*address, self.settings.vxlan_port))
+                .map(|address| SocketAddr::new(address, self.settings.vxlan_port))
                 .collect(),
             control: Some(self.facts.control),
+            left: mesh.left,
+            discovery: self.settings.discovery,
+            connections: mesh.peers.iter().filter(|peer| peer.connected).count() as u64,
+            conn_limit: self.settings.conn_limit as u64,
             socket: self.settings.socket.display().to_string(),
             state_dir: self.settings.state_dir.display().to_string(),
         }
@@ -566,7 +592,20 @@ impl ControlService for Node {
         Ok(self.ipam.remove(name).await?)
     }
 
+    async fn connect(&self, request: ConnectRequest) -> Result<Targets, ApiError> {
+        self.connect_targets(request).await
+    }
+
+    async fn forget(&self, request: ForgetRequest) -> Result<Targets, ApiError> {
+        self.forget_targets(request).await
+    }
+
+    async fn leave(&self) -> Result<Left, ApiError> {
+        self.leave_network().await
+    }
+
     async fn status(&self) -> Result<Status, ApiError> {
+        let book = self.targets.lock().await.clone();
         let mut ipam = timeout(REPORT_DEADLINE, self.ipam.status())
             .await
             .map_err(|_| silent("address pool"))??;
@@ -600,7 +639,7 @@ impl ControlService for Node {
             tap: self.settings.tap.clone(),
             queues,
             mtu: self.facts.mtu,
-            underlay_mtu: self.facts.underlay.mtu,
+            underlay_mtu: self.underlay().mtu,
             vni: self.settings.vni.get(),
             vxlan_port: self.settings.vxlan_port,
             sleeve_port: self.settings.sleeve_port,
@@ -628,10 +667,11 @@ impl ControlService for Node {
         let mut conditions: Vec<_> = lock(&self.conditions).values().cloned().collect();
         conditions.extend(ipam.conditions.iter().cloned());
         let mut status = assemble(Parts {
-            node: self.node_status(),
+            node: self.node_status(&mesh),
             overlay,
             peers: &mesh.peers,
             targets: &mesh.targets,
+            book: &book,
             judged: &mesh.links,
             switch: &lock(&self.switch),
             links: &links,
@@ -651,66 +691,6 @@ impl ControlService for Node {
             .collect();
         Ok(status)
     }
-}
-
-impl Observed for Node {
-    async fn status(&self) -> Result<Status, ApiError> {
-        ControlService::status(self).await
-    }
-
-    async fn health(&self) -> Health {
-        let mut reasons: Vec<String> = self
-            .loops
-            .stalled(PATIENCE)
-            .into_iter()
-            .map(|(name, silence)| format!("{name} has not moved for {silence:?}"))
-            .collect();
-        reasons.extend(lock(&self.datapath).as_ref().and_then(stalled));
-        if !matches!(
-            timeout(REPORT_DEADLINE, self.mesh.view()).await,
-            Ok(Some(_))
-        ) {
-            reasons.push(silent("mesh").message);
-        }
-        if timeout(REPORT_DEADLINE, self.ipam.status()).await.is_err() {
-            reasons.push(silent("address pool").message);
-        }
-        Health { reasons }
-    }
-
-    async fn readiness(&self) -> Health {
-        let mut reasons = Vec::new();
-        match &*lock(&self.datapath) {
-            Some(datapath) => reasons.extend(stalled(datapath)),
-            None => reasons.push("the data path does not run".to_owned()),
-        }
-        match timeout(REPORT_DEADLINE, self.ipam.status()).await {
-            Ok(Ok(ipam)) if ipam.ready => {}
-            Ok(Ok(ipam)) => {
-                let reason = ipam
-                    .reason
-                    .unwrap_or_else(|| "no reason is known".to_owned());
-                reasons.push(format!("no address can be handed out: {reason}"));
-            }
-            Ok(Err(error)) => reasons.push(ApiError::from(error).message),
-            Err(_) => reasons.push(silent("address pool").message),
-        }
-        if self.gateways.borrow().is_empty() {
-            reasons.push(format!(
-                "the bridge {} has no address yet",
-                self.settings.bridge
-            ));
-        }
-        Health { reasons }
-    }
-}
-
-fn stalled(datapath: &Datapath) -> Option<String> {
-    let silence = datapath.stalled_for();
-    (silence > PATIENCE).then(|| match silence {
-        Duration::MAX => "a data path worker has died".to_owned(),
-        silence => format!("a data path worker has not moved for {silence:?}"),
-    })
 }
 
 fn silent(part: &str) -> ApiError {

@@ -209,6 +209,11 @@ pub struct Options {
     )]
     pub no_discovery: Option<Given>,
 
+    /// Most connections of other routers that are accepted; those that this node needs itself are made
+    /// all the same [default: 200]
+    #[arg(long, env = "WEFT_CONN_LIMIT", value_name = "NUMBER")]
+    pub conn_limit: Option<Given>,
+
     /// What is logged: error, warn, info, debug, trace, or directives as in mesh=debug,info
     /// [default: info]
     #[arg(long, env = "WEFT_LOG_LEVEL", value_name = "LEVEL")]
@@ -261,6 +266,7 @@ impl Options {
             kubernetes: text(self.kubernetes, lower.kubernetes),
             node_address: text(self.node_address, lower.node_address),
             no_discovery: text(self.no_discovery, lower.no_discovery),
+            conn_limit: text(self.conn_limit, lower.conn_limit),
             log_level: text(self.log_level, lower.log_level),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use control::{
     Condition, Encapsulation, IpamStatus, MacStatus, NodeStatus, OverlayStatus, PeerKind,
-    PeerState, PeerStatus, Status, WayStatus,
+    PeerState, PeerStatus, Status, TargetStatus, WayStatus,
 };
 use fastpath::LinkTotals;
 use mesh::link::{LinkState, LinkView, WayView};
@@ -14,6 +14,7 @@ use wire::PeerId;
 
 use crate::io::datapath::{LinkKey, LinkTarget, MacView};
 use crate::switch::{Switch, Vtep, VtepUse};
+use crate::targets::TargetBook;
 
 /// What a status is made of.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Parts<'a> {
     pub judged: &'a [LinkView],
     /// What becomes of the addresses that the operator named.
     pub targets: &'a [TargetView],
+    /// Who named them.
+    pub book: &'a TargetBook,
     /// The composition of links.
     pub switch: &'a Switch,
     /// The data path's links and what crossed them.
@@ -87,6 +90,11 @@ pub fn assemble(parts: Parts<'_>) -> Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: parts.node,
         overlay: parts.overlay,
+        targets: parts
+            .targets
+            .iter()
+            .map(|view| target(view, parts.book, parts.peers))
+            .collect(),
         peers,
         sessions: Vec::new(),
         macs,
@@ -132,7 +140,14 @@ fn peer(
         kind: PeerKind::Peer,
         address: link.map(|(target, _)| target.endpoint).or(view.endpoint),
         via: link.and_then(|(target, _)| target.via).map(&relay),
+        hops: judged
+            .and_then(|judged| judged.path.as_ref())
+            .map(|path| path.hops)
+            .filter(|_| link.is_some()),
         control: view.control,
+        control_via: view.via.as_ref().map(ToString::to_string),
+        control_hops: view.hops.map(|hops| hops.try_into().unwrap_or(u32::MAX)),
+        version: view.version.clone(),
         state,
         reason,
         since_secs: judged.map_or(view.since, |judged| judged.since).as_secs(),
@@ -167,6 +182,7 @@ fn way(view: &WayView, relay: impl Fn(PeerId) -> String) -> WayStatus {
             mesh::Encapsulation::Sleeve => Encapsulation::Sleeve,
         },
         via: view.relay.map(relay),
+        in_use: view.chosen,
         address: view.endpoint,
         state: state(view.state),
         reason: view.reason.clone(),
@@ -212,7 +228,11 @@ fn nobody_yet(view: &TargetView) -> Option<PeerStatus> {
         kind: PeerKind::Peer,
         address: None,
         via: None,
+        hops: None,
         control: view.target.literal(),
+        control_via: None,
+        control_hops: None,
+        version: None,
         state,
         reason: view.reason.clone(),
         since_secs: 0,
@@ -228,6 +248,26 @@ fn nobody_yet(view: &TargetView) -> Option<PeerStatus> {
     })
 }
 
+/// A target, by whom it was named and who was found there.
+fn target(view: &TargetView, book: &TargetBook, peers: &[PeerView]) -> TargetStatus {
+    let (state, id) = match view.state {
+        TargetState::Waiting => (control::TargetState::Waiting, None),
+        TargetState::Connecting => (control::TargetState::Connecting, None),
+        TargetState::Peer(id) => (control::TargetState::Found, Some(id)),
+        TargetState::Myself => (control::TargetState::Myself, None),
+    };
+    let peer = id.and_then(|id| peers.iter().find(|peer| peer.id == id));
+    TargetStatus {
+        target: view.target.to_string(),
+        source: book.source(&view.target),
+        state,
+        peer: peer.map(|peer| peer.name.to_string()),
+        id,
+        retry_secs: view.retry_in.map(|span| span.as_secs()),
+        reason: view.reason.clone(),
+    }
+}
+
 /// A VTEP is never asked how it is, so a link to it is up as soon as it is there.
 fn foreign(vtep: &Vtep, used: &VtepUse, links: &LinkMap<'_>, now: Duration) -> PeerStatus {
     let (link, reason) = match used {
@@ -241,7 +281,11 @@ fn foreign(vtep: &Vtep, used: &VtepUse, links: &LinkMap<'_>, now: Duration) -> P
         kind: PeerKind::Vtep,
         address: vtep.resolved.as_ref().ok().copied(),
         via: None,
+        hops: link.map(|_| 1),
         control: None,
+        control_via: None,
+        control_hops: None,
+        version: None,
         state: if link.is_some() {
             PeerState::Up
         } else {
@@ -279,6 +323,8 @@ fn mac(view: &MacView, names: &HashMap<LinkKey, String>) -> MacStatus {
 /// A status for the tests of whoever shows one.
 #[cfg(test)]
 pub(crate) mod sample {
+    use mesh::link::Quality;
+
     use super::*;
 
     /// A node with one peer up, one down, a VTEP, and something to say about each part.
@@ -291,6 +337,10 @@ pub(crate) mod sample {
             started_unix: 1_000_000,
             underlay: vec!["192.0.2.1:6784".parse().unwrap()],
             control: Some("[::]:6783".parse().unwrap()),
+            left: false,
+            discovery: true,
+            connections: 1,
+            conn_limit: 200,
             socket: "/run/weft/weft.sock".to_owned(),
             state_dir: "/var/lib/weft".to_owned(),
         };
@@ -393,12 +443,61 @@ pub(crate) mod sample {
             ("multicast_selected", 3),
             ("tap_rx_frames", 21),
         ];
+        let quality = |mtu| Quality {
+            rtt: Some(Duration::from_micros(312)),
+            rtt_min: None,
+            loss: Some(0),
+            mtu: Some(mtu),
+        };
+        let way = |n: u8, encapsulation, port: u16, good: Option<u16>| WayView {
+            encapsulation,
+            relay: None,
+            chosen: good.is_some() && port == 6784,
+            endpoint: Some(([192, 0, 2, n], port).into()),
+            state: good.map_or(LinkState::Down, |_| LinkState::Up),
+            reason: good.is_none().then(|| format!("no reply on UDP {port}")),
+            since: Duration::from_secs(75),
+            quality: good.map_or_else(Quality::default, quality),
+        };
+        let link = |n: u8, name: &str, up: bool, reason: Option<&str>| LinkView {
+            id: PeerId([n; 8]),
+            name: name.parse().unwrap(),
+            path: up.then(|| {
+                let endpoint = ([192, 0, 2, n], 6784).into();
+                mesh::Path::vxlan(PeerId([n; 8]), endpoint, 1450)
+            }),
+            state: if up { LinkState::Up } else { LinkState::Down },
+            reason: reason.map(str::to_owned),
+            since: Duration::from_secs(75),
+            quality: if up {
+                quality(1450)
+            } else {
+                Quality::default()
+            },
+            ways: vec![
+                way(n, mesh::Encapsulation::Vxlan, 6784, up.then_some(1450)),
+                way(n, mesh::Encapsulation::Sleeve, 6783, up.then_some(1438)),
+            ],
+        };
+        let judged = [
+            link(0xab, "node-2", true, None),
+            link(0xac, "node-3", false, Some("no reply on UDP 6784 and 6783")),
+        ];
+        let targets = [TargetView {
+            target: "192.0.2.171:6783".parse().unwrap(),
+            state: TargetState::Peer(id),
+            reason: None,
+            retry_in: None,
+        }];
+        let named = targets.iter().map(|view| view.target.clone());
+        let book = TargetBook::load(std::path::Path::new("/nowhere"), named);
         assemble(Parts {
             node,
             overlay,
             peers: &peers,
-            targets: &[],
-            judged: &[],
+            targets: &targets,
+            book: &book,
+            judged: &judged,
             switch: &switch,
             links: &links,
             macs: &macs,

@@ -243,6 +243,11 @@ impl Switch {
         VtepUse::Link(LinkTarget::vxlan(LinkKey::Vtep(endpoint), endpoint, mtu))
     }
 
+    /// The underlay's MTU is another.
+    pub fn set_underlay_mtu(&mut self, mtu: u16) {
+        self.underlay_mtu = mtu;
+    }
+
     /// Largest inner IP packet that fits the underlay whole on the way to this address.
     fn link_mtu(&self, encapsulation: Encapsulation, address: IpAddr) -> u16 {
         let overhead = match (encapsulation, address.to_canonical()) {

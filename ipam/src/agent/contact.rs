@@ -90,6 +90,8 @@ impl Inquiry {
 
 impl Agent {
     pub(super) fn reachable(&mut self, peer: &PeerName, now: Duration) {
+        // One that was alone and is no more has come back.
+        self.leaving &= !self.within_reach().is_empty();
         self.peers.entry(peer.clone()).or_default().reachable = true;
         self.ask_to_confirm(peer);
         self.compare_held(peer);

@@ -78,6 +78,7 @@ impl Agent {
         // A small range is not shared out in reserves.
         let low = LOW_WATER.min(home.size() / 16);
         if !self.is_admitted()
+            || self.leaving
             || self.allocator.free().size_within(home) >= low.max(1)
             || self.ring().is_undecided()
             || !self.round.ranges.is_empty()
@@ -91,7 +92,7 @@ impl Agent {
 
     /// Sends the next request, if one is due and somebody can be asked.
     pub(super) fn ask(&mut self, now: Duration) {
-        if !self.is_admitted() || self.wants.is_empty() {
+        if !self.is_admitted() || self.leaving || self.wants.is_empty() {
             return;
         }
         self.forget_who_left(now);

@@ -27,7 +27,7 @@ use super::input::LinkInput;
 use super::output::LinkOutput;
 use super::peer::{Kind, Peer, Told};
 use super::seen::Seen;
-use super::view::{LinkView, Quality, WayView};
+use super::view::{LinkState, LinkView, Quality, WayView};
 use super::way::Way;
 use crate::rng::SplitMix64;
 use crate::route::Reach;
@@ -150,12 +150,22 @@ impl Links {
                 Some(via) => self.sleeve_of(via),
                 None => way.candidates.current().or_else(|| way.candidates.first()),
             };
+            let barred = kind == Kind::Vxlan && self.config.sealed;
+            let (state, reason) = if barred {
+                (
+                    LinkState::Down,
+                    Some("not used: frames are sealed".to_owned()),
+                )
+            } else {
+                (way.state(), way.reason().map(str::to_owned))
+            };
             Some(WayView {
                 encapsulation: kind.encapsulation(),
                 relay: via,
+                chosen: peer.chosen == Some(kind),
                 endpoint,
-                state: way.state(),
-                reason: way.reason().map(str::to_owned),
+                state,
+                reason,
                 since: now.saturating_sub(way.since()),
                 quality: way.quality(),
             })

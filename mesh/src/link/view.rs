@@ -60,6 +60,8 @@ pub struct WayView {
     pub encapsulation: Encapsulation,
     /// The relay; None: directly.
     pub relay: Option<PeerId>,
+    /// Whether frames take it.
+    pub chosen: bool,
     /// Where datagrams go. None while that is not known.
     pub endpoint: Option<SocketAddr>,
     /// State.

@@ -83,7 +83,7 @@ impl Mesh {
             Message::Versions { buckets, known } => self.versions(conn, buckets, known, now),
             Message::Ask(ids) => self.asked(conn, ids, now),
             Message::Need(need) => self.needed(conn, need, now),
-            Message::Parcel(parcel) => self.parcel(conn, parcel),
+            Message::Parcel(parcel) => self.parcel(conn, parcel, now),
             Message::Broadcast(broadcast) => self.broadcast(conn, broadcast),
             Message::Doubt(doubt) => self.doubt(conn, doubt, now),
             Message::Hello(_)

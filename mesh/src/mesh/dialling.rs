@@ -94,8 +94,7 @@ impl Mesh {
         if !self.is_wanted(&candidate) {
             return;
         }
-        let limits = &self.config.limits;
-        if self.dials >= limits.dials || self.connections.len() >= limits.connections {
+        if self.dials >= self.config.limits.dials {
             if let Some(dialling) = self.dialling(&candidate) {
                 dialling.queued = true;
                 self.waiting.push_back(candidate);
@@ -107,9 +106,7 @@ impl Mesh {
 
     /// Gives the next ones their turn.
     pub(super) fn dial_waiting(&mut self, now: Duration) {
-        let limits = &self.config.limits;
-        let (dials, connections) = (limits.dials, limits.connections);
-        while self.dials < dials && self.connections.len() < connections {
+        while self.dials < self.config.limits.dials {
             let Some(candidate) = self.waiting.pop_front() else {
                 return;
             };

@@ -95,11 +95,14 @@ impl Mesh {
         self.learn_where_i_am(conn, &hello, now);
         let mine = matches!(conn, ConnId::Dialled(_)) || self.control.contains_key(&id);
         if !mine && !self.make_way(now) {
-            self.counters.refused_busy += 1;
-            let text = "too many connections here, try another node";
+            self.counters.refused_full += 1;
+            let text = format!(
+                "node {} has all the {} control connections that it accepts (--conn-limit)",
+                self.config.me.name, self.config.limits.connections
+            );
             let refusal = Refusal {
                 instead: self.instead(),
-                ..Refusal::new(RefusalCode::Busy, text)
+                ..Refusal::new(RefusalCode::Busy, &text)
             };
             return self.end(conn, &refusal, now);
         }

@@ -128,6 +128,12 @@ impl Mesh {
                 LinkChange::Left { .. } => {}
             }
         }
+        if let LinkChange::Down { id, .. } = &change
+            && let Some(conn) = self.control.get(id).copied()
+        {
+            // Its machine may be gone: the way of messages, too, is to be another soon.
+            self.probe(conn, now);
+        }
         self.outputs.push_back(Output::Link(change));
     }
 }

@@ -15,7 +15,13 @@ use crate::message::{Broadcast, Doubt, MAX_GOSSIP, Message, Parcel};
 const MAX_HOPS: u8 = 32;
 
 impl Mesh {
-    pub(super) fn send_gossip(&mut self, to: Option<PeerId>, channel: u8, payload: Vec<u8>) {
+    pub(super) fn send_gossip(
+        &mut self,
+        to: Option<PeerId>,
+        channel: u8,
+        payload: Vec<u8>,
+        now: Duration,
+    ) {
         if payload.len() > MAX_GOSSIP {
             self.counters.gossip_too_large += 1;
             return;
@@ -45,14 +51,25 @@ impl Mesh {
                     channel,
                     payload,
                 };
-                self.send(conn, &Message::Parcel(parcel));
+                self.hand_on(conn, parcel, now);
             }
             _ => self.counters.gossip_undeliverable += 1,
         }
     }
 
+    /// Hands a message to a neighbour, and sees to it that it is found out soon if that one does not
+    /// run: until then all that leads through it is lost.
+    fn hand_on(&mut self, conn: ConnId, parcel: Parcel, now: Duration) {
+        self.send(conn, &Message::Parcel(parcel));
+        let quiet = self.config.timing.quiet;
+        let connection = self.connections.get(&conn);
+        if connection.is_some_and(|connection| now >= connection.heard + quiet) {
+            self.probe(conn, now);
+        }
+    }
+
     /// Bytes for one node came.
-    pub(super) fn parcel(&mut self, conn: ConnId, mut parcel: Parcel) {
+    pub(super) fn parcel(&mut self, conn: ConnId, mut parcel: Parcel, now: Duration) {
         if parcel.to == self.me() {
             return self.deliver(parcel.from, parcel.channel, parcel.payload);
         }
@@ -61,7 +78,7 @@ impl Mesh {
         match self.way(parcel.to).filter(|way| *way != conn) {
             Some(way) if parcel.hops > 0 => {
                 self.counters.gossip_carried += 1;
-                self.send(way, &Message::Parcel(parcel));
+                self.hand_on(way, parcel, now);
             }
             _ => self.counters.gossip_undeliverable += 1,
         }

@@ -4,7 +4,10 @@
 //! `sysexits(3)`).
 
 mod cni;
+mod connect;
 mod doctor;
+mod forget;
+mod leave;
 mod ps;
 mod rmpeer;
 mod run;
@@ -32,6 +35,12 @@ enum Verb {
     Run(Box<run::Args>),
     /// Show this node, its peers and its addresses
     Status(status::Args),
+    /// Connect to other nodes, now and after every restart
+    Connect(connect::Args),
+    /// Do not look for nodes at these addresses any more
+    Forget(forget::Args),
+    /// Take this node out of the network and give its free addresses to the others
+    Leave(leave::Args),
     /// List the containers of this node and their addresses
     Ps(ps::Args),
     /// Take over the addresses of a node that is gone for good
@@ -63,6 +72,9 @@ pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.verb {
         Verb::Run(args) => run::run(*args),
         Verb::Status(args) => status::run(&args),
+        Verb::Connect(args) => connect::run(&args),
+        Verb::Forget(args) => forget::run(&args),
+        Verb::Leave(args) => leave::run(&args),
         Verb::Ps(args) => ps::run(&args),
         Verb::Rmpeer(args) => rmpeer::run(&args),
         Verb::Doctor(args) => doctor::run(&args),

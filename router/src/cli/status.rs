@@ -1,5 +1,7 @@
 //! `weft status`: what a node knows about itself, for people or as JSON.
 
+mod network;
+
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::path::PathBuf;
@@ -32,6 +34,14 @@ pub(super) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
+    /// The other nodes: who they are, and how control messages get to them
+    Peers,
+    /// Every way to every node: encapsulation, state, reason, since when, MTU, round trip, loss
+    Links,
+    /// Which way frames and control messages take to each node
+    Routes,
+    /// The addresses at which this node looks for others, who named them, and what became of it
+    Targets,
     /// The address plan: ranges, owners, what is used, free, quarantined and waited for
     Ipam,
 }
@@ -53,13 +63,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         }
     };
     match args.output {
-        Format::Text if args.part == Some(Part::Ipam) => print!("{}", plan(&status.ipam)),
-        Format::Text => {
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default();
-            print!("{}", text(&status, now.as_secs()));
-        }
+        Format::Text => print!("{}", page(&status, args.part)),
         Format::Json => match json(&status, args.part) {
             Ok(json) => println!("{json}"),
             Err(error) => {
@@ -76,15 +80,30 @@ pub(super) fn run(args: &Args) -> ExitCode {
 fn json(status: &Status, part: Option<Part>) -> serde_json::Result<String> {
     match part {
         Some(Part::Ipam) => serde_json::to_string_pretty(&status.ipam),
+        Some(Part::Peers) => serde_json::to_string_pretty(&status.peers),
+        Some(Part::Links) => serde_json::to_string_pretty(&network::links(status)),
+        Some(Part::Routes) => serde_json::to_string_pretty(&network::routes(status)),
+        Some(Part::Targets) => serde_json::to_string_pretty(&status.targets),
         None => serde_json::to_string_pretty(status),
     }
 }
 
-/// The address plan for people.
-fn plan(ipam: &IpamStatus) -> String {
+/// The whole or a part for people.
+fn page(status: &Status, part: Option<Part>) -> String {
     let mut out = String::new();
+    let written = match part {
+        None => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            write_all(&mut out, status, now.unwrap_or_default().as_secs())
+        }
+        Some(Part::Peers) => network::write_peers(&mut out, status),
+        Some(Part::Links) => network::write_links(&mut out, status),
+        Some(Part::Routes) => network::write_routes(&mut out, status),
+        Some(Part::Targets) => network::write_targets(&mut out, status),
+        Some(Part::Ipam) => write_plan(&mut out, &status.ipam),
+    };
     // Writing to a text does not fail.
-    let _ = write_plan(&mut out, ipam);
+    let _ = written;
     out
 }
 
@@ -138,13 +157,6 @@ fn write_plan(out: &mut String, ipam: &IpamStatus) -> fmt::Result {
 }
 
 /// The status for people. `now` is in seconds since 1970-01-01 UTC.
-fn text(status: &Status, now: u64) -> String {
-    let mut out = String::new();
-    // Writing to a text does not fail.
-    let _ = write_all(&mut out, status, now);
-    out
-}
-
 fn write_all(out: &mut String, status: &Status, now: u64) -> fmt::Result {
     let node = &status.node;
     let uptime = span(now.saturating_sub(node.started_unix));
@@ -158,6 +170,7 @@ fn write_all(out: &mut String, status: &Status, now: u64) -> fmt::Result {
     if !node.underlay.is_empty() {
         writeln!(out, "           reached at {}", join(&node.underlay))?;
     }
+    writeln!(out, "health     {}", health(status))?;
     write_overlay(out, &status.overlay)?;
     write_pool(out, &status.ipam)?;
     let local = status.macs.iter().filter(|mac| mac.port == "local").count();
@@ -167,7 +180,8 @@ fn write_all(out: &mut String, status: &Status, now: u64) -> fmt::Result {
         status.macs.len() - local
     )?;
     write_flooding(out, &status.counters)?;
-    write_peers(out, &status.peers, &status.sessions)?;
+    write_network(out, status)?;
+    write_peers(out, status)?;
 
     let drops: Vec<_> = status
         .counters
@@ -283,8 +297,61 @@ fn write_pool(out: &mut String, ipam: &IpamStatus) -> fmt::Result {
     Ok(())
 }
 
-fn write_peers(out: &mut String, peers: &[PeerStatus], sessions: &[SessionStatus]) -> fmt::Result {
-    if peers.is_empty() {
+/// In one line, what somebody wants to know who was woken up.
+fn health(status: &Status) -> String {
+    let count = |open: bool| {
+        let peers = status.peers.iter();
+        peers.filter(|peer| peer.state.is_open() == open).count()
+    };
+    let degraded = |peer: &&PeerStatus| peer.state == control::PeerState::Degraded;
+    let degraded = status.peers.iter().filter(degraded).count();
+    let mut faults = Vec::new();
+    if status.node.left {
+        faults.push("this node has left the network".to_owned());
+    }
+    if count(false) > 0 {
+        faults.push(format!(
+            "{} of {} links not up",
+            count(false),
+            status.peers.len()
+        ));
+    }
+    if degraded > 0 {
+        faults.push(format!("{degraded} of {} degraded", status.peers.len()));
+    }
+    if !status.ipam.ready {
+        faults.push("no addresses for new pods".to_owned());
+    }
+    match status.conditions.len() {
+        0 => {}
+        1 => faults.push("1 thing needs attention, see the end".to_owned()),
+        many => faults.push(format!("{many} things need attention, see the end")),
+    }
+    match (faults.is_empty(), status.peers.len()) {
+        (true, 0) => "good, with no other node".to_owned(),
+        (true, 1) => "good, the link is up".to_owned(),
+        (true, links) => format!("good, all {links} links are up"),
+        (false, _) => faults.join("; "),
+    }
+}
+
+fn write_network(out: &mut String, status: &Status) -> fmt::Result {
+    let node = &status.node;
+    let targets = match status.targets.len() {
+        1 => "1 target".to_owned(),
+        many => format!("{many} targets"),
+    };
+    writeln!(
+        out,
+        "network    {targets}, discovery {}, {} control connections of {} at most",
+        if node.discovery { "on" } else { "off" },
+        node.connections,
+        node.conn_limit
+    )
+}
+
+fn write_peers(out: &mut String, status: &Status) -> fmt::Result {
+    if status.peers.is_empty() {
         return writeln!(out, "peers      none");
     }
     let mut rows = vec![
@@ -293,7 +360,7 @@ fn write_peers(out: &mut String, peers: &[PeerStatus], sessions: &[SessionStatus
         ]
         .map(str::to_owned),
     ];
-    rows.extend(peers.iter().map(|peer| {
+    rows.extend(network::sorted(status).into_iter().map(|peer| {
         let dash = || "-".to_owned();
         [
             peer.name.clone(),
@@ -301,7 +368,7 @@ fn write_peers(out: &mut String, peers: &[PeerStatus], sessions: &[SessionStatus
             span(peer.since_secs),
             peer.address
                 .map_or_else(dash, |address| address.to_string()),
-            via(peer, sessions),
+            via(peer, &status.sessions),
             if peer.mtu == 0 {
                 dash()
             } else {
@@ -319,10 +386,7 @@ fn write_peers(out: &mut String, peers: &[PeerStatus], sessions: &[SessionStatus
 
 /// How frames get to a peer: `vxlan`, `sleeve by node-3`, `sleeve, key 15s`.
 fn via(peer: &PeerStatus, sessions: &[SessionStatus]) -> String {
-    let mut text = peer.encapsulation.as_str().to_owned();
-    if let Some(relay) = &peer.via {
-        let _ = write!(text, " by {relay}");
-    }
+    let mut text = network::wrapped(peer.encapsulation, peer.via.as_deref());
     let session = sessions.iter().find(|one| Some(one.peer) == peer.id);
     if let Some(session) = session {
         let _ = write!(text, ", key {}", span(session.age_secs));
@@ -380,12 +444,14 @@ mod tests {
 
     #[test]
     fn page_for_people() {
-        let page = text(&crate::status::sample::status(), 1_000_090);
+        let mut page = String::new();
+        write_all(&mut page, &crate::status::sample::status(), 1_000_090).unwrap();
         let expected = "\
 node       node-1, identity 0101010101010101, weft 0.1.0
            fingerprint 0101010101010101010101010101010101010101010101010101010101010101
            up 1m30s, state in /var/lib/weft
            reached at 192.0.2.1:6784
+health     1 of 3 links not up; 1 thing needs attention, see the end
 overlay    bridge weft (02:00:00:00:00:01), 10.32.0.1/12
            tap weft-tap, 2 queues, offloads tso udp-gso
            VXLAN to UDP 6784, VNI 1, sleeve to UDP 6783, not encrypted
@@ -397,11 +463,12 @@ addresses  10.32.0.0/12, ready
 macs       1 on this node, 1 elsewhere
 flooding   7 frames to all, 3 of multicast to listeners
            addresses asked of their owners 5, of this node 0, of all 1
+network    1 target, discovery on, 1 control connections of 200 at most
 
 PEER            STATE  FOR    ADDRESS           VIA    MTU   RTT     SENT  RECEIVED  REASON
+node-3          down   1m15s  192.0.2.172:6784  vxlan  1450  -       0     0         no reply on UDP 6784 and 6783
 192.0.2.7:8472  up     1m30s  192.0.2.7:8472    vxlan  1450  -       0     0
 node-2          up     1m15s  192.0.2.171:6784  vxlan  1450  0.31ms  10    8
-node-3          down   1m15s  192.0.2.172:6784  vxlan  1450  -       0     0         no answer for 60 s
 
 dropped    no_peer 3
 
@@ -423,7 +490,7 @@ attention  duplicate_name, for 1m00s:
             cipher,
             age_secs: 75,
         }];
-        let page = text(&status, 1_000_090);
+        let page = page(&status, None);
         assert!(page.contains("sleeve to UDP 6783, encrypted\n"), "{page}");
         assert!(page.contains("  sleeve, key 1m15s  "), "{page}");
     }

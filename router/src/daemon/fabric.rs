@@ -92,7 +92,10 @@ impl NodeFabric {
 
 impl Fabric for NodeFabric {
     async fn connect(&self, address: IpAddr) {
-        if let Some(target) = self.target(address) {
+        // The operator has the last word.
+        if let Some(target) = self.target(address)
+            && !self.node.has_left().await
+        {
             self.node.mesh().connect(target).await;
         }
     }

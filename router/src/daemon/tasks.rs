@@ -21,7 +21,8 @@ use crate::settings::Endpoint;
 
 /// Between turns of the loops that tick.
 const TURN: Duration = Duration::from_secs(1);
-/// Between looks at the MAC table for silent stations, and at the rules for packets, in turns.
+/// Between looks at the MAC table for silent stations, at the rules for packets, and at where other
+/// nodes are, in turns.
 const EXPIRE_EVERY: u32 = 5;
 /// Between looks for releases that a DEL noted because the router was slow, and for attachments
 /// whose interface is gone, in turns.
@@ -53,6 +54,7 @@ pub(super) fn spawn(
     tasks.spawn(follow_password(Arc::clone(node)));
     tasks.spawn(follow_plan(Arc::clone(node)));
     tasks.spawn(follow_groups(Arc::clone(node), said));
+    tasks.spawn(follow_underlay(Arc::clone(node)));
 }
 
 /// Hands on what the mesh says: links to the data path, conditions to the operator.
@@ -194,6 +196,7 @@ async fn keep_house(node: Arc<Node>) -> &'static str {
             node.mesh().traffic(activity, too_big).await;
         }
         if turn.is_multiple_of(EXPIRE_EVERY) {
+            node.remember_peers().await;
             node.expire_macs();
             node.assert_rules().await;
         }
@@ -201,6 +204,18 @@ async fn keep_house(node: Arc<Node>) -> &'static str {
             node.release_pending().await;
             node.release_absent().await;
         }
+    }
+}
+
+/// Looks at the underlay's interfaces: a smaller MTU is noticed by what is sent, a larger one is not.
+async fn follow_underlay(node: Arc<Node>) -> &'static str {
+    let ticker = node.loops().register("the underlay's follower");
+    let mut turns = interval(TURN);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        ticker.tick();
+        node.look_at_underlay().await;
     }
 }
 

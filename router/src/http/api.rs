@@ -15,7 +15,8 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use control::{
-    ApiError, AttachRequest, AttachmentRef, DetachRequest, GcRequest, RemoveRequest, path,
+    ApiError, AttachRequest, AttachmentRef, ConnectRequest, DetachRequest, ForgetRequest,
+    GcRequest, RemoveRequest, path,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,6 +42,9 @@ pub fn router<S: ControlService>(service: Arc<S>, own_uid: u32) -> Router {
         .route(path::GC, post(gc::<S>))
         .route(path::STATUS, get(status::<S>))
         .route(path::REMOVE, post(remove::<S>))
+        .route(path::CONNECT, post(connect::<S>))
+        .route(path::FORGET, post(forget::<S>))
+        .route(path::LEAVE, post(leave::<S>))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
@@ -95,6 +99,24 @@ async fn remove<S: ControlService>(
     Body(request): Body<RemoveRequest>,
 ) -> Result<Response, Refusal> {
     answer(&service.remove(request).await?)
+}
+
+async fn connect<S: ControlService>(
+    State(service): State<Arc<S>>,
+    Body(request): Body<ConnectRequest>,
+) -> Result<Response, Refusal> {
+    answer(&service.connect(request).await?)
+}
+
+async fn forget<S: ControlService>(
+    State(service): State<Arc<S>>,
+    Body(request): Body<ForgetRequest>,
+) -> Result<Response, Refusal> {
+    answer(&service.forget(request).await?)
+}
+
+async fn leave<S: ControlService>(State(service): State<Arc<S>>) -> Result<Response, Refusal> {
+    answer(&service.leave().await?)
 }
 
 async fn status<S: ControlService>(State(service): State<Arc<S>>) -> Result<Response, Refusal> {

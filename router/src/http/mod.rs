@@ -13,8 +13,8 @@ pub mod socket;
 use std::future::Future;
 
 use control::{
-    ApiError, AttachRequest, Attachment, AttachmentRef, Collected, DetachRequest, Detached,
-    GcRequest, RemoveRequest, Removed, Status,
+    ApiError, AttachRequest, Attachment, AttachmentRef, Collected, ConnectRequest, DetachRequest,
+    Detached, ForgetRequest, GcRequest, Left, RemoveRequest, Removed, Status, Targets,
 };
 
 /// What the control interface asks of the node.
@@ -45,6 +45,21 @@ pub trait ControlService: Send + Sync + 'static {
         &self,
         request: RemoveRequest,
     ) -> impl Future<Output = Result<Removed, ApiError>> + Send;
+
+    /// Names targets.
+    fn connect(
+        &self,
+        request: ConnectRequest,
+    ) -> impl Future<Output = Result<Targets, ApiError>> + Send;
+
+    /// Takes targets back.
+    fn forget(
+        &self,
+        request: ForgetRequest,
+    ) -> impl Future<Output = Result<Targets, ApiError>> + Send;
+
+    /// Takes the node out of the network.
+    fn leave(&self) -> impl Future<Output = Result<Left, ApiError>> + Send;
 
     /// What the node knows about itself.
     fn status(&self) -> impl Future<Output = Result<Status, ApiError>> + Send;

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use control::{IpamStatus, Removed};
+use control::{IpamStatus, Left, Removed};
 use fastpath::OwnerMap;
 use ipam::AllocationKey;
 use ipnet::IpNet;
@@ -133,11 +133,16 @@ pub fn start(options: IpamOptions) -> anyhow::Result<IpamHandle> {
     })
 }
 
-/// A message for the mesh.
+/// What goes to the mesh, in its order.
 #[derive(Debug)]
-struct Letter {
-    to: Option<PeerId>,
-    payload: Vec<u8>,
+enum Letter {
+    /// A message.
+    Message {
+        to: Option<PeerId>,
+        payload: Vec<u8>,
+    },
+    /// Somebody waits until all before this has been handed to the mesh.
+    Passed(oneshot::Sender<()>),
 }
 
 /// The way to the address pool. When the last handle is dropped, the pool ends.
@@ -213,7 +218,15 @@ impl IpamHandle {
             .take();
         if let Some(mut outgoing) = taken {
             tokio::spawn(async move {
-                while let Some(Letter { to, payload }) = outgoing.recv().await {
+                while let Some(letter) = outgoing.recv().await {
+                    let (to, payload) = match letter {
+                        Letter::Message { to, payload } => (to, payload),
+                        Letter::Passed(waiting) => {
+                            // Whoever waited may have given up.
+                            let _ = waiting.send(());
+                            continue;
+                        }
+                    };
                     if let Err(error) = mesh.gossip(to, CHANNEL, payload).await {
                         tracing::error!(%error, "the address plan was not told on");
                     }
@@ -262,6 +275,21 @@ impl IpamHandle {
     pub async fn remove(&self, name: PeerName) -> Result<Removed, IpamError> {
         self.ask(PATIENCE, |reply| Request::Remove { name, reply })
             .await?
+    }
+
+    /// This node is about to leave: gives away what nobody uses here, and returns when that is on the
+    /// disk and on its way to the others.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer within 10 s.
+    pub async fn hand_over(&self) -> Result<Left, IpamError> {
+        let (waiting, passed) = oneshot::channel();
+        let left = self
+            .ask(PATIENCE, |reply| Request::HandOver { reply, waiting })
+            .await??;
+        // An error says that the mesh or the outbox is not there: then there is nobody to tell.
+        let _ = tokio::time::timeout(GRACE, passed).await;
+        Ok(left)
     }
 
     /// Ends the pool and closes its file, whatever handles there still are. Requests behind this
@@ -313,6 +341,11 @@ enum Request {
     Remove {
         name: PeerName,
         reply: oneshot::Sender<Result<Removed, IpamError>>,
+    },
+    HandOver {
+        reply: oneshot::Sender<Result<Left, IpamError>>,
+        /// Told when what there is to say about it has been handed to the mesh.
+        waiting: oneshot::Sender<()>,
     },
     Mesh {
         /// Whose name goes with which identity.

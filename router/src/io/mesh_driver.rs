@@ -13,7 +13,7 @@ mod secure;
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -96,8 +96,6 @@ pub struct MeshView {
     pub targets: Vec<TargetView>,
     /// The links that probes judge.
     pub links: Vec<LinkView>,
-    /// Addresses with which a later run finds the network again.
-    pub addresses: Vec<SocketAddr>,
     /// Whether this node has left the network.
     pub left: bool,
     /// Counts since the start.
@@ -133,6 +131,7 @@ pub struct MeshHandle {
 #[derive(Debug)]
 enum Ask {
     View(oneshot::Sender<MeshView>),
+    Addresses(oneshot::Sender<Vec<SocketAddr>>),
     Tell(Input),
     /// The passwords are others now.
     Passwords(Vec<Psk>),
@@ -250,6 +249,21 @@ impl MeshHandle {
     /// All peers, by identity; none if the mesh has ended.
     pub async fn peers(&self) -> Vec<PeerView> {
         self.view().await.map(|view| view.peers).unwrap_or_default()
+    }
+
+    /// Addresses with which a later run finds the network again; none if the mesh has ended.
+    pub async fn addresses(&self) -> Option<Vec<SocketAddr>> {
+        let (answer, asked) = oneshot::channel();
+        self.asks.send(Ask::Addresses(answer)).await.ok()?;
+        asked.await.ok()
+    }
+
+    /// The underlay is another than before: the largest packet of its interfaces, in bytes, and this
+    /// node's addresses on it.
+    pub async fn underlay(&self, mtu: u16, addresses: Vec<IpAddr>) {
+        self.tell(Input::Link(LinkInput::UnderlayMtu(mtu))).await;
+        self.tell(Input::Link(LinkInput::Addresses(addresses)))
+            .await;
     }
 
     /// Names a target.
@@ -384,6 +398,9 @@ impl Driver {
                         // Whoever asked may have gone.
                         let _ = answer.send(self.view());
                     }
+                    Some(Ask::Addresses(answer)) => {
+                        let _ = answer.send(self.mesh.addresses());
+                    }
                     Some(Ask::Tell(input)) => self.handle(input),
                     Some(Ask::Passwords(passwords)) => self.set_passwords(passwords),
                     Some(Ask::Leave(answer)) => {
@@ -426,7 +443,6 @@ impl Driver {
             peers: self.mesh.peers(now),
             targets: self.mesh.targets(now),
             links: self.mesh.links(now),
-            addresses: self.mesh.addresses(),
             left: self.mesh.has_left(),
             counters: self.mesh.counters(),
             cut_off: self.cut_off,
@@ -692,6 +708,16 @@ impl Driver {
                 Output::Close { conn, .. } => {
                     let open = self.connections.remove(&conn);
                     last_words.extend(open.and_then(|open| open.outgoing).map(Outgoing::finish));
+                }
+                // The router goes on without the others.
+                Output::Link(change) => self.backlog.push(MeshEvent::Link(change)),
+                Output::Unreachable { id, name } => {
+                    let reachable = false;
+                    self.backlog.push(MeshEvent::Reachable {
+                        id,
+                        name,
+                        reachable,
+                    });
                 }
                 _ => {}
             }

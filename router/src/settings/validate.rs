@@ -28,6 +28,10 @@ const REKEY: Duration = Duration::from_secs(120);
 const MAX_QUEUES: usize = 256;
 /// Spinning for longer is a core given away.
 const MAX_SPIN: Duration = Duration::from_millis(10);
+/// Weave's value. A node in a network of 5,000 needs 16.
+const DEFAULT_CONN_LIMIT: usize = 200;
+/// More than the largest network that was tried has nodes: each connection costs two tasks and a queue.
+const MAX_CONN_LIMIT: usize = 10_000;
 /// Longest path of a unix socket: `sun_path` less the closing zero (`unix(7)`).
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -102,6 +106,8 @@ pub struct Settings {
     pub node_address: Option<NodeAddressChoice>,
     /// Whether peers of peers are connected to.
     pub discovery: bool,
+    /// Most control connections of other routers that are accepted.
+    pub conn_limit: usize,
     /// Filter of the log.
     pub log_level: String,
 }
@@ -216,6 +222,11 @@ impl Settings {
         let choice = self.node_address.as_ref().map(ToString::to_string);
         line("node_address", text(&choice.unwrap_or_default()));
         line("no_discovery", toml::Value::Boolean(!self.discovery));
+        let limit = u32::try_from(self.conn_limit);
+        line(
+            "conn_limit",
+            limit.map_or_else(|_| text(&self.conn_limit), number),
+        );
         line("log_level", text(&self.log_level));
         out
     }
@@ -314,6 +325,12 @@ pub(super) fn validate(
         kubernetes,
         node_address: v.read("node_address", &options.node_address, None, node_address),
         discovery: !v.read("no_discovery", &options.no_discovery, false, switch),
+        conn_limit: v.read(
+            "conn_limit",
+            &options.conn_limit,
+            DEFAULT_CONN_LIMIT,
+            conn_limit,
+        ),
         log_level: v.read(
             "log_level",
             &options.log_level,
@@ -748,6 +765,13 @@ fn queues(text: &str) -> Result<Option<usize>, String> {
     match text.parse() {
         Ok(queues) if (1..=MAX_QUEUES).contains(&queues) => Ok(Some(queues)),
         _ => Err(format!("use a number from 1 to {MAX_QUEUES}, or auto")),
+    }
+}
+
+fn conn_limit(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(limit) if (1..=MAX_CONN_LIMIT).contains(&limit) => Ok(limit),
+        _ => Err(format!("use a number from 1 to {MAX_CONN_LIMIT}")),
     }
 }
 

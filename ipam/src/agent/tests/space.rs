@@ -295,3 +295,50 @@ fn gossip_follows_the_changes_and_not_the_size_of_the_cluster() {
         assert!(costs.rest < 11 * 20 * 1600, "{costs:?}");
     }
 }
+
+/// I2: what a node that leaves does not use has another owner at once; what its containers have stays
+/// theirs, and a node that comes back gets space again.
+#[test]
+fn i2_a_node_that_leaves_gives_its_space_away() {
+    let mut world = World::of("10.32.0.0/12", &["a", "b", "c"], &["a", "b", "c"]);
+    let pod = world.allocate("b", "pod").unwrap();
+    let gone = super::world::key("gone");
+    world.allocate("b", "gone").unwrap();
+    let mut handed = None;
+    world.ask("b", |agent, now| {
+        agent.release(&gone, now);
+        handed = Some(agent.hand_over(now));
+    });
+    let handed = handed.unwrap();
+    assert_eq!((handed.given, handed.kept), ((1 << 18) - 1, 1));
+    world.settle();
+    world.assert_agreed();
+    // It asks for nothing while it is still there.
+    world.pass(30 * SOON);
+    assert_eq!(world.agent("b").ring().owned_by(&name("b")).size(), 1);
+    let held = world.agent("b").lookup_in(&super::world::key("pod"), None);
+    assert_eq!(held, Some(pod));
+
+    for other in ["a", "c"] {
+        world.cut("b", other);
+    }
+    world.pass(SOON);
+    world.heal("b", "a");
+    world.allocate_within("b", "next", 5 * SOON).unwrap();
+    world.heal("b", "c");
+    world.pass(SOON);
+    world.assert_agreed();
+}
+
+/// With nobody there to take it, a node keeps what it has.
+#[test]
+fn i2_a_node_that_leaves_alone_keeps_its_space() {
+    let mut world = World::of("10.0.0.0/24", &["a", "b"], &["a", "b"]);
+    world.cut("a", "b");
+    let mut handed = None;
+    world.ask("a", |agent, now| handed = Some(agent.hand_over(now)));
+    let handed = handed.unwrap();
+    assert_eq!((handed.given, handed.kept), (0, 128));
+    world.heal("a", "b");
+    world.assert_agreed();
+}

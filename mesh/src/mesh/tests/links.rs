@@ -205,6 +205,22 @@ fn i_leave_with_a_word_to_all_and_may_come_back() {
     assert_eq!(bench.links(), ["n9 up 10.0.0.9:6784"]);
 }
 
+/// As after a restart: it is not in the network until it is told to be.
+#[test]
+fn one_that_begins_away_dials_and_accepts_nobody_until_it_is_told_to() {
+    let mut config = Config::new(node(5, 1), 1);
+    config.targets = vec!["10.0.0.9".parse().unwrap()];
+    config.away = true;
+    let mut bench = Bench::with(config);
+    assert_eq!(bench.next_dial(S(100)), None);
+    let conn = bench.accept(7);
+    assert_eq!(refusal(&bench.messages(conn)), Some(RefusalCode::Leaving));
+    bench.input(Input::Connect("10.0.0.8".parse().unwrap()));
+    let (_, target) = bench.next_dial(S(2)).unwrap();
+    assert_eq!(target.to_string(), "10.0.0.8:6783");
+    assert!(!bench.mesh.has_left());
+}
+
 #[test]
 fn i6_handshakes_and_targets_are_bounded() {
     let mut config = Config::new(node(5, 1), 1);

@@ -129,6 +129,8 @@ fn one_more_than_the_limit_is_told_of_others() {
         panic!("{messages:?}")
     };
     assert_eq!(refused.code, RefusalCode::Busy);
+    assert!(refused.text.contains("--conn-limit"), "{}", refused.text);
+    assert_eq!(bench.mesh.counters().refused_full, 1);
     let mut instead = refused.instead.clone();
     instead.sort_unstable();
     assert_eq!(instead, [address(7), address(9)]);
@@ -140,6 +142,21 @@ fn one_more_than_the_limit_is_told_of_others() {
     );
     assert!(bench.view(9).unwrap().connected);
     let _ = again;
+}
+
+/// The limit is for those who come: whom this node needs itself it connects with.
+#[test]
+fn at_the_limit_a_node_dials_all_the_same() {
+    let mut config = Config::new(node(5, 1), 1);
+    config.limits.connections = 1;
+    config.targets = vec!["10.0.0.9".parse().unwrap()];
+    let mut bench = Bench::with(config);
+    bench.peer(&node(7, 1));
+    let (conn, _) = bench.next_dial(S(2)).unwrap();
+    let remote = address(9);
+    bench.input(Input::Dialled { conn, remote });
+    bench.join(conn, &node(9, 1));
+    assert!(bench.view(7).unwrap().connected && bench.view(9).unwrap().connected);
 }
 
 #[test]

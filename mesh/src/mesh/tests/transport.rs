@@ -74,6 +74,36 @@ fn what_is_for_one_node_is_handed_on_and_delivered() {
     assert_eq!(bench.mesh.counters().gossip_unknown, 1);
 }
 
+/// What is handed to a neighbour that does not run is lost, so that this is found out within seconds
+/// and not within the silence that is allowed to one that nobody needs at the moment.
+#[test]
+fn a_silent_neighbour_is_found_out_by_what_is_handed_to_it() {
+    let (mut bench, a, b) = three();
+    bench.wait(S(3));
+    bench.messages(b);
+    let send = Input::SendGossip {
+        to: Some(id(20)),
+        channel: 3,
+        payload: b"ring".to_vec(),
+    };
+    bench.input(send.clone());
+    let messages = bench.messages(b);
+    let pings = |messages: &[Message]| {
+        let ping = |message: &&Message| matches!(message, Message::Ping(_));
+        messages.iter().filter(ping).count()
+    };
+    assert_eq!(pings(&messages), 1, "{messages:?}");
+    // However much follows, one question is enough.
+    for _ in 0..10 {
+        bench.input(send.clone());
+    }
+    assert_eq!(pings(&bench.messages(b)), 0);
+    bench.say(a, &Message::Ping(1));
+    bench.wait(S(5));
+    assert_eq!(refusal(&bench.messages(b)), Some(RefusalCode::Silent));
+    assert!(bench.mesh.neighbours().eq([id(7)]));
+}
+
 #[test]
 fn i3_nothing_circulates() {
     let (mut bench, a, b) = three();

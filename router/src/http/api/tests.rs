@@ -1,7 +1,9 @@
 use std::path::{Path, PathBuf};
 
 use axum::extract::connect_info::MockConnectInfo;
-use control::{Attachment, Client, ClientError, Collected, Detached, ErrorCode, Removed, Status};
+use control::{
+    Attachment, Client, ClientError, Collected, Detached, ErrorCode, Left, Removed, Status, Targets,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
@@ -44,6 +46,27 @@ impl ControlService for Fake {
             taken: 256,
             waiting: vec![request.name],
             unheard: Vec::new(),
+        })
+    }
+
+    async fn connect(&self, request: ConnectRequest) -> Result<Targets, ApiError> {
+        Ok(Targets {
+            targets: request.targets,
+            unknown: Vec::new(),
+        })
+    }
+
+    async fn forget(&self, request: ForgetRequest) -> Result<Targets, ApiError> {
+        Ok(Targets {
+            targets: Vec::new(),
+            unknown: request.targets,
+        })
+    }
+
+    async fn leave(&self) -> Result<Left, ApiError> {
+        Ok(Left {
+            given: 255,
+            kept: 1,
         })
     }
 

@@ -157,3 +157,39 @@ impl Prober {
         self.sleeve.send_train_anew(endpoint, datagram, 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// I6: probes that the mesh does not take in time are counted and dropped, the oldest stay, and
+    /// what comes once there is room again is taken.
+    #[test]
+    fn i6_probes_beyond_the_queue_are_counted_and_dropped() {
+        let (queue, mut waiting) = mpsc::channel(QUEUE);
+        let counters = Counters::default();
+        let mut probes = ProbeQueue {
+            queue: &queue,
+            counters: &counters,
+        };
+        let mut arrive = |number: usize| {
+            probes.probe(Arrival {
+                encapsulation: Encapsulation::Vxlan,
+                source: ([192, 0, 2, 1], 6784).into(),
+                relayed: false,
+                frame: &number.to_be_bytes(),
+            });
+        };
+        for number in 0..QUEUE + 3 {
+            arrive(number);
+        }
+        assert_eq!(counters.dropped(DropReason::ProbeQueueFull), 3);
+        let first = waiting.try_recv().unwrap();
+        assert_eq!(first.frame, 0_usize.to_be_bytes());
+        arrive(7);
+        assert_eq!(counters.dropped(DropReason::ProbeQueueFull), 3);
+        drop(waiting);
+        arrive(8);
+        assert_eq!(counters.dropped(DropReason::ProbeQueueFull), 4);
+    }
+}

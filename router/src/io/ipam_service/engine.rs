@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use control::{
-    AllocationStatus, BlockedRange, Condition, EstrangedAddress, IpamPeer, IpamStatus, OwnedRange,
-    Removed,
+    AllocationStatus, BlockedRange, Condition, EstrangedAddress, IpamPeer, IpamStatus, Left,
+    OwnedRange, Removed,
 };
 use fastpath::OwnerMap;
 use ipam::{
@@ -83,6 +83,11 @@ enum Answer {
     Removed(
         oneshot::Sender<Result<Removed, IpamError>>,
         Result<Removed, IpamError>,
+    ),
+    HandedOver(
+        oneshot::Sender<Result<Left, IpamError>>,
+        Result<Left, IpamError>,
+        oneshot::Sender<()>,
     ),
 }
 
@@ -178,6 +183,10 @@ impl Engine {
                     let removed = writable.clone().and_then(|()| self.remove(&name));
                     answers.push(Answer::Removed(reply, removed));
                 }
+                Request::HandOver { reply, waiting } => {
+                    let left = writable.clone().and_then(|()| self.hand_over());
+                    answers.push(Answer::HandedOver(reply, left, waiting));
+                }
                 Request::Mesh { of, input } => {
                     if let Some((name, id)) = of {
                         self.replanned |= self.peers.insert(name, id) != Some(id);
@@ -229,6 +238,18 @@ impl Engine {
             taken: count(removed.taken),
             waiting: removed.waiting,
             unheard: removed.unheard,
+        })
+    }
+
+    fn hand_over(&mut self) -> Result<Left, IpamError> {
+        if let Some(foreign) = &self.foreign {
+            return Err(foreign.clone());
+        }
+        let handed = self.agent.hand_over(self.start.elapsed());
+        tracing::info!(given = %handed.given, kept = %handed.kept, "gave the address space away");
+        Ok(Left {
+            given: count(handed.given),
+            kept: count(handed.kept),
         })
     }
 
@@ -307,6 +328,11 @@ impl Engine {
                 Answer::Removed(reply, removed) => {
                     let _ = reply.send(written.clone().and(removed));
                 }
+                Answer::HandedOver(reply, left, waiting) => {
+                    let _ = reply.send(written.clone().and(left));
+                    // Behind all that was sent above. Where it has no place, nobody waits for long.
+                    let _ = self.outbox.try_send(Letter::Passed(waiting));
+                }
             }
         }
     }
@@ -327,7 +353,11 @@ impl Engine {
             let bytes = message.payload.len() as u64;
             let payload = message.payload;
             // A full outbox loses it, as a broken connection does.
-            if self.outbox.try_send(Letter { to, payload }).is_ok() {
+            if self
+                .outbox
+                .try_send(Letter::Message { to, payload })
+                .is_ok()
+            {
                 self.sent += 1;
                 self.sent_bytes += bytes;
             }
@@ -549,6 +579,7 @@ impl Engine {
             Request::Allocate { .. }
             | Request::Release { .. }
             | Request::Remove { .. }
+            | Request::HandOver { .. }
             | Request::Mesh { .. }
             | Request::Tick
             | Request::Close { .. } => {}

@@ -80,3 +80,36 @@ pub(super) async fn accept(listener: TcpListener, reports: mpsc::Sender<Report>)
         sleep_until(full - INTERVAL * BURST).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// I6: however many knock at once, they are taken in no faster than one after the other, and none
+    /// is turned away: the kernel keeps them waiting.
+    #[tokio::test]
+    async fn i6_connections_are_accepted_at_a_bounded_rate() {
+        const MORE: u32 = 10;
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (reports, mut accepted) = mpsc::channel(1024);
+        let accepting = tokio::spawn(accept(listener, reports));
+        let start = Instant::now();
+        let mut open = Vec::new();
+        for _ in 0..BURST + MORE {
+            open.push(TcpStream::connect(address).await.unwrap());
+        }
+        for number in 1..=BURST + MORE {
+            assert!(matches!(accepted.recv().await, Some(Report::Accepted(..))));
+            let least = INTERVAL * number.saturating_sub(BURST + 1);
+            assert!(
+                start.elapsed() >= least,
+                "the {number}. after {:?}",
+                start.elapsed()
+            );
+        }
+        accepting.abort();
+    }
+}
