@@ -19,7 +19,7 @@ use crate::cluster::{
 use crate::flow::Flow;
 
 /// What a node says of the peer with this name.
-fn peer(node: &Node, name: &str) -> Option<PeerStatus> {
+pub(crate) fn peer(node: &Node, name: &str) -> Option<PeerStatus> {
     let peers = node.status().ok()?.peers;
     peers.into_iter().find(|peer| peer.name == name)
 }
@@ -40,7 +40,8 @@ pub(crate) fn relayed_by(world: &World, relay: usize) -> Option<(Encapsulation, 
     Some((Encapsulation::Sleeve, Some(relay)))
 }
 
-const DIRECT: Option<(Encapsulation, Option<String>)> = Some((Encapsulation::Vxlan, None));
+pub(crate) const DIRECT: Option<(Encapsulation, Option<String>)> =
+    Some((Encapsulation::Vxlan, None));
 
 /// Both sides of a pair drop what the other sends, of this kind.
 pub(crate) fn part(world: &World, a: usize, b: usize, what: &str) {
@@ -57,7 +58,7 @@ pub(crate) fn part(world: &World, a: usize, b: usize, what: &str) {
     }
 }
 
-fn reunite(world: &World, nodes: [usize; 2]) {
+pub(crate) fn reunite(world: &World, nodes: [usize; 2]) {
     for node in nodes {
         nft(&world.nodes[node].netns, "delete table inet parted");
     }

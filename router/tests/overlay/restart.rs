@@ -23,7 +23,7 @@ fn a_killed_router_comes_back_to_its_pods() {
 
     world.start_router_again(0, &[]).unwrap();
     let node = &world.nodes[0];
-    // It knew nobody but by being dialled: until the other dials again, nobody is all it knows.
+    // Until it has dialled, or was dialled, nobody is all it knows.
     let ready = |status: Status| {
         status.ipam.ready && status.peers.iter().any(|peer| peer.state == PeerState::Up)
     };
