@@ -222,7 +222,8 @@ impl Links {
                 (_, SendError::TooBig(_)) => {}
                 (purpose, SendError::Other(text)) => {
                     way.failed_to_send(text);
-                    if purpose == Purpose::Alive {
+                    // So it is with one that is too large for a device close by (ENOBUFS).
+                    if purpose != Purpose::Address {
                         // It counts as lost when its time is over, like any other.
                         way.send(sent);
                     }
