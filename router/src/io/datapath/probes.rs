@@ -167,9 +167,12 @@ mod tests {
     #[test]
     fn i6_probes_beyond_the_queue_are_counted_and_dropped() {
         let (queue, mut waiting) = mpsc::channel(QUEUE);
+        let (seals, _) = mpsc::channel(1);
         let counters = Counters::default();
         let mut probes = ProbeQueue {
             queue: &queue,
+            seals: &seals,
+            sealers: None,
             counters: &counters,
         };
         let mut arrive = |number: usize| {
