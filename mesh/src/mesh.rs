@@ -326,7 +326,7 @@ impl Mesh {
                 sleeve_seen: None,
                 published: now,
                 refuted: 0,
-                sequence: 0,
+                sequence: first_broadcast(config.born),
                 muted: false,
                 doubted: None,
             },
@@ -537,6 +537,12 @@ impl Mesh {
             .chain(raised.map(ConditionChange::Raised));
         self.outputs.extend(changes.map(Output::Condition));
     }
+}
+
+/// The number of the first broadcast of a run whose first entry has this version: more than those of
+/// earlier runs, which had no more than 65,536 of them for each version or millisecond.
+const fn first_broadcast(version: u64) -> u64 {
+    version.saturating_mul(1 << 16)
 }
 
 /// The entry with which a node begins.

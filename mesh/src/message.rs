@@ -114,9 +114,7 @@ pub struct Parcel {
 pub struct Broadcast {
     /// From whom.
     pub origin: PeerId,
-    /// The origin's run.
-    pub run: u64,
-    /// The origin's number for it.
+    /// The origin's number for it: greater than those of earlier ones, also of earlier runs.
     pub sequence: u64,
     /// Connections that it may still cross.
     pub hops: u8,

@@ -7,13 +7,16 @@ use wire::PeerId;
 /// A broadcast may come this much later than a newer one of the same origin.
 const WINDOW: u64 = 128;
 
-/// The latest broadcasts of each origin: 40 bytes for an origin, whatever it sends.
+/// The latest broadcasts of each origin: 32 bytes for an origin, whatever it sends.
+///
+/// An origin's numbers grow over all of its runs, so that what an earlier run sent is old news and
+/// stays so. If each run had a window of its own, a message of one run would open the way for those of
+/// the other, and the two would circulate for ever and multiply.
 #[derive(Debug, Default)]
 pub(crate) struct Seen(BTreeMap<PeerId, Window>);
 
 #[derive(Debug)]
 struct Window {
-    run: u64,
     /// The greatest number seen.
     top: u64,
     /// Bit n: the number `top - n` has come.
@@ -23,16 +26,11 @@ struct Window {
 impl Seen {
     /// Notes a broadcast; says whether it is the first time that it comes. One that is older than
     /// the window counts as seen.
-    pub(crate) fn note(&mut self, origin: PeerId, run: u64, sequence: u64) -> bool {
-        let fresh = || Window {
-            run,
+    pub(crate) fn note(&mut self, origin: PeerId, sequence: u64) -> bool {
+        let window = self.0.entry(origin).or_insert(Window {
             top: sequence,
             bits: 0,
-        };
-        let window = self.0.entry(origin).or_insert_with(fresh);
-        if window.run != run {
-            *window = fresh();
-        }
+        });
         if let Some(ahead) = sequence.checked_sub(window.top).filter(|ahead| *ahead > 0) {
             let shift = u32::try_from(ahead).unwrap_or(u32::MAX);
             window.bits = window.bits.checked_shl(shift).unwrap_or(0);
@@ -65,14 +63,15 @@ mod tests {
     const A: PeerId = PeerId([1; 8]);
 
     #[test]
-    fn each_comes_once_and_a_restart_begins_anew() {
+    fn each_comes_once_and_a_restart_counts_on() {
         let mut seen = Seen::default();
-        assert!(seen.note(A, 1, 0) && !seen.note(A, 1, 0));
-        assert!(seen.note(A, 1, u64::MAX) && !seen.note(A, 1, 5));
-        assert!(seen.note(PeerId([2; 8]), 1, 5));
-        assert!(seen.note(A, 2, 0) && seen.note(A, 2, 2) && seen.note(A, 2, 1));
+        assert!(seen.note(A, 0) && !seen.note(A, 0));
+        assert!(seen.note(A, 1 << 32) && !seen.note(A, 5));
+        assert!(seen.note(PeerId([2; 8]), 5));
+        assert!(seen.note(A, (1 << 32) + 2) && seen.note(A, (1 << 32) + 1));
+        assert!(seen.note(A, u64::MAX) && !seen.note(A, 1 << 32));
         seen.retain(|origin| origin != A);
-        assert!(seen.note(A, 2, 1));
+        assert!(seen.note(A, 1));
     }
 
     proptest! {
@@ -83,7 +82,7 @@ mod tests {
             for number in numbers {
                 let top = model.last().copied().unwrap_or(0);
                 let wanted = number + WINDOW > top && !model.contains(&number);
-                prop_assert_eq!(seen.note(A, 1, number), wanted);
+                prop_assert_eq!(seen.note(A, number), wanted);
                 model.insert(number);
             }
         }

@@ -59,8 +59,8 @@ fn message() -> impl Strategy<Value = Message> {
     );
     let told = (any::<u32>(), any::<Vec<u8>>()).prop_map(|(idle, bytes)| Told { idle, bytes });
     let versions = prop::collection::vec((id(), any::<u64>()), 0..20);
-    let cargo = || (id(), id(), any::<(u64, u64, u8, u8)>(), any::<Vec<u8>>());
-    let parcel = cargo().prop_map(|(from, to, (_, _, hops, channel), payload)| Parcel {
+    let cargo = || (id(), id(), any::<(u64, u8, u8)>(), any::<Vec<u8>>());
+    let parcel = cargo().prop_map(|(from, to, (_, hops, channel), payload)| Parcel {
         from,
         to,
         hops,
@@ -68,10 +68,9 @@ fn message() -> impl Strategy<Value = Message> {
         payload,
     });
     let broadcast = cargo().prop_map(|(origin, _, numbers, payload)| {
-        let (run, sequence, hops, channel) = numbers;
+        let (sequence, hops, channel) = numbers;
         Broadcast {
             origin,
-            run,
             sequence,
             hops,
             channel,
@@ -258,7 +257,6 @@ fn the_largest_lists_are_within_their_limit() {
     }
     let largest = Message::Broadcast(Broadcast {
         origin: PeerId([1; 8]),
-        run: 1,
         sequence: 1,
         hops: 1,
         channel: 1,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use wire::PeerId;
 
-use super::{ConditionKind, Mesh, Timer};
+use super::{ConditionKind, Mesh, Timer, first_broadcast};
 use crate::connection::ConnId;
 use crate::entry::{Entry, MAX_NEIGHBOURS, Sealed, Stamp};
 use crate::message::{MAX_IDS, Message, Told};
@@ -121,6 +121,7 @@ impl Mesh {
         };
         let mut entry = Entry::clone(self.roster.own());
         entry.version = stamp.version.saturating_add(1);
+        self.own.sequence = self.own.sequence.max(first_broadcast(entry.version));
         self.roster.set_own(Sealed::new(entry));
         self.timers.set(Timer::Publish, now + wait);
     }

@@ -32,7 +32,6 @@ impl Mesh {
             self.own.sequence += 1;
             let broadcast = Broadcast {
                 origin: me,
-                run: self.config.me.run,
                 sequence,
                 hops: MAX_HOPS,
                 channel,
@@ -87,17 +86,14 @@ impl Mesh {
     /// Bytes for all nodes came.
     pub(super) fn broadcast(&mut self, conn: ConnId, mut broadcast: Broadcast) {
         let Broadcast {
-            origin,
-            run,
-            sequence,
-            ..
+            origin, sequence, ..
         } = broadcast;
         // What is noted of origins has a bound because the table of peers has.
         if origin == self.me() || !self.is_known(origin) {
             self.counters.gossip_unknown += u64::from(origin != self.me());
             return;
         }
-        if !self.seen.note(origin, run, sequence) {
+        if !self.seen.note(origin, sequence) {
             self.counters.gossip_repeated += 1;
             return;
         }

@@ -50,7 +50,6 @@ impl Message {
             Self::Broadcast(broadcast) => {
                 out.push(kind::BROADCAST);
                 out.extend_from_slice(&broadcast.origin.0);
-                out.extend_from_slice(&broadcast.run.to_be_bytes());
                 out.extend_from_slice(&broadcast.sequence.to_be_bytes());
                 out.extend([broadcast.hops, broadcast.channel]);
                 out.extend_from_slice(&broadcast.payload);
@@ -124,7 +123,6 @@ impl Message {
             }),
             kind::BROADCAST => Self::Broadcast(Broadcast {
                 origin: PeerId(body.take()?),
-                run: body.number()?,
                 sequence: body.number()?,
                 hops: body.byte()?,
                 channel: body.byte()?,

@@ -36,10 +36,9 @@ fn anything() -> impl Strategy<Value = Step> {
         })
     });
     let broadcast = (0u8..8, 0u64..9, any::<u8>()).prop_map(|(origin, sequence, hops)| {
-        let (origin, run, channel, payload) = (id(origin), 1, 1, vec![1]);
+        let (origin, channel, payload) = (id(origin), 1, vec![1]);
         Message::Broadcast(Broadcast {
             origin,
-            run,
             sequence,
             hops,
             channel,

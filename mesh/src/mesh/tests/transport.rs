@@ -28,7 +28,6 @@ fn parcel(from: u8, to: u8, hops: u8) -> Parcel {
 fn broadcast(origin: u8, sequence: u64, hops: u8) -> Broadcast {
     Broadcast {
         origin: id(origin),
-        run: 1,
         sequence,
         hops,
         channel: 3,
@@ -147,7 +146,7 @@ fn i3_what_is_for_all_goes_to_all_once() {
         payload: b"ring".to_vec(),
     };
     bench.input(all);
-    let mine = Message::Broadcast(broadcast(5, 0, 32));
+    let mine = Message::Broadcast(broadcast(5, 1 << 16, 32));
     let sent = vec![mine.clone()];
     assert_eq!(
         (cargo(&mut bench, a), cargo(&mut bench, b)),
