@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use wire::{PeerId, sleeve, vxlan};
 
+use self::choice::addresses;
 use super::budget::{Bucket, Budget};
 use super::change::{Encapsulation, LinkChange};
 use super::config::LinkConfig;
@@ -246,7 +247,7 @@ impl Links {
             return;
         };
         self.timers.cancel(&Timer::Peer(id));
-        self.index(id, None, now);
+        self.index(id, &peer.at, &[], now);
         if self.seen.forget(id) {
             self.tell_seen();
         }
@@ -387,7 +388,9 @@ impl Links {
         self.relay(id, &mut peer, now);
         let next = self.probe(id, &mut peer, now);
         self.choose(id, &mut peer, now);
-        self.index(id, Some(&peer), now);
+        let at = addresses(&peer);
+        let before = std::mem::replace(&mut peer.at, at.clone());
+        self.index(id, &before, &at, now);
         let search = self.next_search(&peer);
         self.peers.insert(id, peer);
         if let Some(next) = [next, search].into_iter().flatten().min() {

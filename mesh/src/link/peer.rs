@@ -1,6 +1,6 @@
 //! What is known of the link to one peer.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,6 +93,8 @@ pub(super) struct Peer {
     /// Whether its control path was lost.
     pub(super) doubted: bool,
     pub(super) answers: Bucket,
+    /// Addresses at which it is in the index of the links.
+    pub(super) at: Vec<IpAddr>,
     /// When a learned address was last tried.
     pub(super) learned: Option<Duration>,
 }
@@ -124,6 +126,7 @@ impl Peer {
             heard: None,
             doubted: false,
             answers: Bucket::new(rate, rate),
+            at: Vec::new(),
             learned: None,
         }
     }

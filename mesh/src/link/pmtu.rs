@@ -80,6 +80,13 @@ impl Pmtu {
         self.stuck || (self.search.is_some() && self.doubted)
     }
 
+    /// Brings the next tests forward to be no farther away than this: traffic has come to a way whose
+    /// last test was for an idle one.
+    pub(super) fn hasten(&mut self, now: Duration, verify: Duration, raise: Duration) {
+        self.verify = self.verify.min(now + verify);
+        self.raise = self.raise.min(now + raise);
+    }
+
     /// Whether a test is to be sent now.
     pub(super) fn is_due(&self, now: Duration) -> bool {
         self.due().is_some_and(|due| due <= now)

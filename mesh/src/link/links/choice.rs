@@ -187,25 +187,19 @@ impl Links {
         }
     }
 
-    /// Notes at which addresses a peer is. Others that turn out to share one are looked at.
-    pub(super) fn index(&mut self, id: PeerId, peer: Option<&Peer>, now: Duration) {
-        let new = peer.map(addresses).unwrap_or_default();
-        let stale: Vec<IpAddr> = self
-            .at
-            .iter()
-            .filter(|(ip, peers)| peers.contains(&id) && !new.contains(ip))
-            .map(|(ip, _)| *ip)
-            .collect();
-        for ip in stale {
-            if let Some(peers) = self.at.get_mut(&ip) {
+    /// Notes that a peer is no more at the one addresses, but at the others. Others that turn out to
+    /// share one are looked at.
+    pub(super) fn index(&mut self, id: PeerId, old: &[IpAddr], new: &[IpAddr], now: Duration) {
+        for ip in old.iter().filter(|ip| !new.contains(ip)) {
+            if let Some(peers) = self.at.get_mut(ip) {
                 peers.remove(&id);
                 if peers.is_empty() {
-                    self.at.remove(&ip);
+                    self.at.remove(ip);
                 }
             }
         }
-        for ip in new {
-            let peers = self.at.entry(ip).or_default();
+        for ip in new.iter().filter(|ip| !old.contains(ip)) {
+            let peers = self.at.entry(*ip).or_default();
             if peers.insert(id) && peers.len() > 1 {
                 for peer in peers.iter() {
                     self.timers.set(Timer::Peer(*peer), now);
@@ -216,7 +210,7 @@ impl Links {
 }
 
 /// Addresses at which a peer was found directly.
-fn addresses(peer: &Peer) -> Vec<IpAddr> {
+pub(super) fn addresses(peer: &Peer) -> Vec<IpAddr> {
     let ways = [&peer.vxlan, &peer.sleeve].into_iter();
     let alive = ways.filter(|way| way.is_alive());
     let mut addresses: Vec<IpAddr> = alive

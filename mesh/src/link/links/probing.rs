@@ -194,14 +194,15 @@ impl Links {
         let way = peer
             .way_mut(kind)
             .filter(|way| way.is_alive() && !way.is_suspect())?;
-        if !way.pmtu.is_due(now) {
-            return way.pmtu.due();
-        }
         let (verify, raise) = if busy {
             (VERIFY, self.config.timing.raise)
         } else {
             (VERIFY_IDLE, VERIFY_IDLE)
         };
+        way.pmtu.hasten(now, verify, raise);
+        if !way.pmtu.is_due(now) {
+            return way.pmtu.due();
+        }
         let sizes = way.pmtu.take(now, verify, raise);
         let due = way.pmtu.due();
         // Sizes of one round belong together: they leave at once, and others wait for longer.
