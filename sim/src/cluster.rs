@@ -1,39 +1,79 @@
 //! Machines, the network between them, and what happens to them.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh::{Config, ConnId, DialError, Input, LinkChange, Mesh, Output, Shelf, SplitMix64, Target};
+use mesh::link::LinkConfig;
+use mesh::{Config, ConnId, Input, LinkChange, Mesh, Output, Shelf, SplitMix64, Target};
+use wire::PeerId;
 
-use crate::network::{Arrival, End, Network, Pipe, Side, latency};
-use crate::node::{Node, hello, machine};
+use crate::data::Datagrams;
+use crate::frames::Frames;
+use crate::network::{Arrival, Network, Pipe, Side};
+use crate::node::{Node, hello};
 use crate::trace::Trace;
+use crate::traffic::Peak;
+use crate::underlay::{Rule, Underlay};
 
-/// After this time the driver gives up a dial that nobody answers.
-const DIAL_DEADLINE: Duration = Duration::from_secs(10);
 /// Data that waited for a partition to heal are sent again within this time.
 const RETRANSMIT: Duration = Duration::from_secs(2);
 /// More outputs than this for one input would be a loop.
 const MAX_OUTPUTS: usize = 100_000;
 
+/// How long a scenario may take. What takes longer does not end.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// Virtual time.
+    pub time: Duration,
+    /// Events.
+    pub steps: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            // Nodes are forgotten after a day.
+            time: Duration::from_secs(4 * 24 * 3600),
+            // Ten times what the longest test needs.
+            steps: 20_000_000,
+        }
+    }
+}
+
 /// A cluster.
 #[derive(Debug)]
 pub struct Cluster {
     now: Duration,
+    /// How long it may run; beyond it panics.
+    pub budget: Budget,
+    steps: u64,
     /// For what a scenario leaves to chance.
     pub rng: SplitMix64,
     queue: BinaryHeap<Reverse<Scheduled>>,
     sequence: u64,
-    network: Network,
+    pub(crate) network: Network,
+    pub(crate) underlay: Underlay,
+    pub(crate) datagrams: Datagrams,
     nodes: Vec<Node>,
+    /// The machine that has an identity now.
+    pub(crate) identities: BTreeMap<PeerId, usize>,
+    /// Frames of pods.
+    pub frames: Frames,
+    /// The busiest second.
+    pub peak: Peak,
     /// Identities and runs given so far.
     given: u64,
-    trace: Trace,
-    shelf: Arc<Shelf>,
+    pub(crate) trace: Trace,
+    /// Where routers keep entries together; none: each has its own.
+    pub shelf: Option<Arc<Shelf>>,
+    /// Whether probes of this machine's own are simulated. Others only answer, and their links follow
+    /// the control path.
+    pub judges: fn(usize) -> bool,
+    /// Whether changes of links are kept.
+    pub remembers: bool,
     /// Changes to the configuration of routers that start from now on.
     pub configure: fn(&mut Config),
 }
@@ -47,7 +87,7 @@ struct Scheduled {
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
+pub(crate) enum Event {
     /// A node's timer.
     Wake { node: usize },
     /// A dial reaches the other machine.
@@ -66,6 +106,10 @@ enum Event {
     },
     /// The next thing on its way to an end of a connection gets there.
     Arrive { pipe: u64, acceptor: bool },
+    /// A datagram gets to a machine.
+    Datagram { to: usize, slot: usize },
+    /// A data path reports traffic.
+    Report { node: usize },
 }
 
 impl Cluster {
@@ -73,14 +117,23 @@ impl Cluster {
     pub fn new(seed: u64) -> Self {
         Self {
             now: Duration::ZERO,
+            budget: Budget::default(),
+            steps: 0,
             rng: SplitMix64::new(seed),
             queue: BinaryHeap::new(),
             sequence: 0,
             network: Network::default(),
+            underlay: Underlay::new(),
+            datagrams: Datagrams::default(),
             nodes: Vec::new(),
+            identities: BTreeMap::new(),
+            frames: Frames::default(),
+            peak: Peak::default(),
             given: 0,
             trace: Trace::default(),
-            shelf: Arc::default(),
+            shelf: Some(Arc::default()),
+            judges: |_| true,
+            remembers: true,
             configure: |_| (),
         }
     }
@@ -109,11 +162,18 @@ impl Cluster {
 
     /// The pairs of machines whose routers hold a connection with each other, once for each.
     pub fn held(&self) -> Vec<(usize, usize)> {
-        let held = |pipe: &&Pipe| self.holds(&pipe.dialler) && self.holds(&pipe.acceptor);
-        let pipes = self.network.pipes.values().filter(held);
+        let pipes = self.network.pipes.values();
+        let pipes = pipes.filter(|pipe: &&Pipe| self.is_held(pipe));
         pipes
             .map(|pipe| (pipe.dialler.node, pipe.acceptor.node))
             .collect()
+    }
+
+    /// Most bytes that wait to be read on one connection.
+    pub fn most_waiting(&self) -> usize {
+        let pipes = self.network.pipes.values();
+        let ends = pipes.flat_map(|pipe| [&pipe.dialler, &pipe.acceptor]);
+        ends.map(|end| end.coming().1).max().unwrap_or(0)
     }
 
     pub(crate) fn write_trace(&mut self) {
@@ -131,7 +191,9 @@ impl Cluster {
         let first = self.nodes.len();
         for number in first..first + count {
             let identity = self.fresh();
-            self.nodes.push(Node::new(number, hello(number, identity)));
+            let hello = hello(number, identity);
+            self.identities.insert(hello.id, number);
+            self.nodes.push(Node::new(number, hello));
         }
         first..self.nodes.len()
     }
@@ -151,8 +213,16 @@ impl Cluster {
         node.hello.run = run;
         let mut config = Config::new(node.hello.clone(), seed);
         config.targets.clone_from(&node.targets);
+        config.remembered.clone_from(&node.remembered);
         config.born = node.clock + u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX);
-        config.shelf = Some(Arc::clone(&self.shelf));
+        config.shelf.clone_from(&self.shelf);
+        node.judges = (self.judges)(number);
+        if node.judges {
+            let me = &node.hello;
+            let mut links = LinkConfig::new(me.id, me.run, seed ^ 1);
+            links.addresses = vec![node.address.into()];
+            config.links = Some(links);
+        }
         (self.configure)(&mut config);
         node.mesh = Some(Mesh::new(config, self.now));
         self.trace
@@ -181,7 +251,9 @@ impl Cluster {
     pub fn lose_state(&mut self, number: usize) {
         let identity = self.fresh();
         let name = self.nodes[number].hello.name.clone();
-        self.nodes[number].hello = hello(number, identity);
+        let hello = hello(number, identity);
+        self.identities.insert(hello.id, number);
+        self.nodes[number].hello = hello;
         self.nodes[number].hello.name = name;
     }
 
@@ -205,16 +277,79 @@ impl Cluster {
     /// Lets a stopped process go on.
     pub fn go_on(&mut self, number: usize) {
         self.trace.note(self.now, || format!("{number} goes on"));
-        self.nodes[number].stopped = false;
+        if !std::mem::take(&mut self.nodes[number].stopped) {
+            return;
+        }
+        self.input(number, Input::Timeout);
         while let Some(input) = self.nodes[number].inbox.pop_front() {
             self.input(number, input);
         }
-        self.input(number, Input::Timeout);
+        while let Some(datagram) = self.nodes[number].buffer.pop_front() {
+            self.received(number, datagram);
+        }
+        let conns: Vec<(u64, Side)> = self.nodes[number].conns.values().copied().collect();
+        for (pipe, side) in conns {
+            self.read_on(pipe, side, self.now);
+        }
+    }
+
+    /// Lets a router read no faster than this of each connection, in bytes per second.
+    pub fn slow_down(&mut self, number: usize, rate: Option<u32>) {
+        self.trace
+            .note(self.now, || format!("{number} reads {rate:?} bytes/s"));
+        self.nodes[number].reads = rate;
+    }
+
+    /// Changes what becomes of packets from one machine to another.
+    pub fn one_way(&mut self, from: usize, to: usize, change: impl FnOnce(&mut Rule)) {
+        self.underlay.change(from, to, change);
+        self.trace.note(self.now, || {
+            format!("{from} to {to}: {:?}", self.underlay.rule(from, to))
+        });
+    }
+
+    /// Changes it both ways.
+    pub fn rule(&mut self, a: usize, b: usize, change: impl Fn(&mut Rule)) {
+        self.one_way(a, b, &change);
+        self.one_way(b, a, &change);
+    }
+
+    /// Changes it between all machines for which there is no rule of their own.
+    pub fn everywhere(&mut self, change: impl FnOnce(&mut Rule)) {
+        change(&mut self.underlay.default);
+    }
+
+    /// What becomes of packets from one machine to another.
+    pub fn rule_of(&self, from: usize, to: usize) -> Rule {
+        self.underlay.rule(from, to)
     }
 
     /// Cuts the network between two machines.
     pub fn cut(&mut self, a: usize, b: usize) {
-        self.network.block(a, b);
+        self.rule(a, b, cut);
+    }
+
+    /// Puts machines behind one NAT; a symmetric one has another port for each destination.
+    pub fn translate(&mut self, nodes: &[usize], symmetric: bool) {
+        self.trace
+            .note(self.now, || format!("{nodes:?} are behind a NAT"));
+        self.underlay.translate(nodes, symmetric);
+    }
+
+    /// All NATs forget what they know.
+    pub fn restart_nats(&mut self) {
+        self.trace.note(self.now, || "NATs restart".to_owned());
+        self.underlay.forget_mappings();
+    }
+
+    /// Whether a machine is behind a NAT.
+    pub fn is_translated(&self, number: usize) -> bool {
+        self.underlay.is_translated(number)
+    }
+
+    /// Whether any machine is behind a NAT.
+    pub fn has_nat(&self) -> bool {
+        self.underlay.has_nat()
     }
 
     /// Cuts the network between those machines and all others.
@@ -224,30 +359,30 @@ impl Cluster {
         for a in apart {
             for b in 0..self.nodes.len() {
                 if !apart.contains(&b) {
-                    self.network.block(*a, b);
+                    self.underlay.change(*a, b, cut);
+                    self.underlay.change(b, *a, cut);
                 }
             }
         }
     }
 
+    /// Cuts all machines into two halves that do not reach each other.
+    pub fn halve(&mut self, half: BTreeSet<usize>) {
+        self.trace
+            .note(self.now, || format!("{half:?} are cut off"));
+        self.underlay.halve(half);
+    }
+
     /// All machines reach each other again.
     pub fn heal(&mut self) {
         self.trace.note(self.now, || "the network heals".to_owned());
-        self.network.unblock_all();
+        self.underlay.clear();
+        self.underlay.default = Rule::OPEN;
         let pipes: Vec<u64> = self.network.pipes.keys().copied().collect();
         for number in pipes {
             let at = self.now + self.rng.up_to(RETRANSMIT);
             for side in [Side::Dialler, Side::Acceptor] {
-                let pipe = self.network.pipes.get(&number);
-                for _ in 0..pipe.map_or(0, |pipe| pipe.end(side).coming.len()) {
-                    self.schedule(
-                        at,
-                        Event::Arrive {
-                            pipe: number,
-                            acceptor: is_acceptor(side),
-                        },
-                    );
-                }
+                self.read_on(number, side, at);
             }
         }
     }
@@ -266,7 +401,7 @@ impl Cluster {
         for (way, side) in [(1, Side::Dialler), (2, Side::Acceptor)] {
             if who != way {
                 if let Some(pipe) = self.network.pipes.get_mut(&number) {
-                    pipe.end_mut(side).coming.clear();
+                    pipe.end_mut(side).clear();
                 }
                 self.post(number, side, Arrival::Lost);
             }
@@ -320,15 +455,35 @@ impl Cluster {
     }
 
     /// Lets time pass.
+    ///
+    /// # Panics
+    /// The budget is used up.
     pub fn run_for(&mut self, span: Duration) {
         let end = self.now + span;
         while let Some(Reverse(next)) = self.queue.peek().filter(|next| next.0.at <= end) {
             self.now = next.at;
+            self.steps += 1;
+            assert!(
+                self.steps <= self.budget.steps,
+                "does not end: {} steps until {:?}",
+                self.steps,
+                self.now
+            );
             if let Some(Reverse(next)) = self.queue.pop() {
                 self.happen(next.event);
             }
         }
         self.now = end;
+        assert!(
+            self.now <= self.budget.time,
+            "does not end: {:?} have passed",
+            self.now
+        );
+    }
+
+    /// Events so far.
+    pub const fn steps(&self) -> u64 {
+        self.steps
     }
 
     /// Lets time pass until something holds, at most for `span`; returns whether it does.
@@ -364,6 +519,8 @@ impl Cluster {
                     self.dialled(node, conn, outcome);
                 }
             }
+            Event::Datagram { to, slot } => self.datagram(to, slot),
+            Event::Report { node } => self.report(node),
             Event::Arrive { pipe, acceptor } => {
                 self.arrive(
                     pipe,
@@ -385,147 +542,6 @@ impl Cluster {
         }
     }
 
-    fn knock(&mut self, number: usize, run: u64, conn: ConnId, to: usize) {
-        let alive = self.nodes.get(to).is_some_and(|node| node.powered);
-        if !alive || !self.network.reaches(number, to) {
-            let at = self.now + DIAL_DEADLINE;
-            let outcome = Err("no answer in time".to_owned());
-            return self.schedule(
-                at,
-                Event::Dialled {
-                    node: number,
-                    run,
-                    conn,
-                    outcome,
-                },
-            );
-        }
-        let back = self.now + latency(&mut self.rng);
-        if self.nodes[to].mesh.is_none() {
-            let outcome = Err("connection refused".to_owned());
-            return self.schedule(
-                back,
-                Event::Dialled {
-                    node: number,
-                    run,
-                    conn,
-                    outcome,
-                },
-            );
-        }
-        // A process that is stopped does not accept, but its machine completes connections.
-        let remote = self.nodes[number].address;
-        let node = &mut self.nodes[to];
-        let accepted = ConnId::Accepted(node.accepted);
-        node.accepted += 1;
-        let dialler = End::new(number, run, conn, back);
-        let acceptor = End::new(to, node.hello.run, accepted, self.now);
-        let pipe = self.network.open(dialler, acceptor);
-        node.conns.insert(accepted, (pipe, Side::Acceptor));
-        self.schedule(
-            back,
-            Event::Dialled {
-                node: number,
-                run,
-                conn,
-                outcome: Ok(pipe),
-            },
-        );
-        let port = 40_000 + u16::try_from(pipe % 20_000).unwrap_or(0);
-        let remote = SocketAddr::from((remote, port));
-        self.input(
-            to,
-            Input::Accepted {
-                conn: accepted,
-                remote,
-            },
-        );
-    }
-
-    fn dialled(&mut self, number: usize, conn: ConnId, outcome: Result<u64, String>) {
-        match outcome {
-            Ok(pipe) => {
-                let Some(to) = self.network.pipes.get(&pipe).map(|pipe| pipe.acceptor.node) else {
-                    let error = DialError::Failed("reset by peer".to_owned());
-                    return self.input(number, Input::DialFailed { conn, error });
-                };
-                self.nodes[number].conns.insert(conn, (pipe, Side::Dialler));
-                let remote = self.nodes[to].control();
-                self.input(number, Input::Dialled { conn, remote });
-            }
-            Err(error) => {
-                let error = DialError::Failed(error);
-                self.input(number, Input::DialFailed { conn, error });
-            }
-        }
-    }
-
-    fn arrive(&mut self, number: u64, side: Side) {
-        let Some(pipe) = self.network.pipes.get(&number) else {
-            return;
-        };
-        let (from, to) = (pipe.end(side.other()).node, pipe.end(side).node);
-        if !self.network.reaches(from, to) {
-            // It stays where it is, and is sent again when the network heals.
-            return;
-        }
-        let Some(pipe) = self.network.pipes.get_mut(&number) else {
-            return;
-        };
-        let Some(arrival) = pipe.end_mut(side).coming.pop_front() else {
-            return;
-        };
-        let end = self.network.pipes.get(&number).map(|pipe| pipe.end(side));
-        let held = end.filter(|end| self.holds(end)).map(|end| end.conn);
-        match (arrival, held) {
-            (Arrival::Bytes(bytes), Some(conn)) => {
-                self.input(to, Input::Received { conn, bytes });
-            }
-            // Nobody holds this end any more: its machine says so, if it runs.
-            (Arrival::Bytes(_), None) => {
-                if self.nodes[to].powered {
-                    self.post(number, side.other(), Arrival::End("reset by peer"));
-                }
-            }
-            (Arrival::End(reason), _) => {
-                self.network.pipes.remove(&number);
-                self.lose(to, held, reason);
-            }
-            (Arrival::Lost, _) => {
-                self.lose(to, held, "reset on the way");
-                let other = self
-                    .network
-                    .pipes
-                    .get(&number)
-                    .map(|pipe| pipe.end(side.other()));
-                if !other.is_some_and(|other| self.holds(other)) {
-                    self.network.pipes.remove(&number);
-                }
-            }
-        }
-    }
-
-    /// Whether the router that opened this end still holds it.
-    fn holds(&self, end: &End) -> bool {
-        let node = &self.nodes[end.node];
-        node.mesh.is_some() && node.hello.run == end.run && node.conns.contains_key(&end.conn)
-    }
-
-    /// A connection is over for the router that holds it.
-    fn lose(&mut self, number: usize, held: Option<ConnId>, reason: &str) {
-        let Some(conn) = held else { return };
-        self.nodes[number].conns.remove(&conn);
-        self.trace
-            .note(self.now, || format!("{number}: {conn} ends: {reason}"));
-        self.input(
-            number,
-            Input::Closed {
-                conn,
-                reason: reason.to_owned(),
-            },
-        );
-    }
-
     /// Does what a router wants done, and sees to its next wake-up.
     fn act(&mut self, number: usize) {
         for _ in 0..MAX_OUTPUTS {
@@ -543,68 +559,31 @@ impl Cluster {
                 conn,
                 target,
                 avoid,
-            } => {
-                self.trace
-                    .note(self.now, || format!("{number}: {conn} to {target}"));
-                let address = target.literal();
-                if address.is_some_and(|address| avoid.contains(&address)) {
-                    let error = DialError::OnlyMyself;
-                    return self.input(number, Input::DialFailed { conn, error });
-                }
-                let run = self.nodes[number].hello.run;
-                // An address that no machine has is one that does not answer.
-                let to = address.and_then(machine).unwrap_or(usize::MAX);
-                let at = self.now + latency(&mut self.rng);
-                self.schedule(
-                    at,
-                    Event::Knock {
-                        node: number,
-                        run,
-                        conn,
-                        to,
-                    },
-                );
-            }
-            Output::Send { conn, bytes, .. } => {
-                let Some((pipe, side)) = self.nodes[number].conns.get(&conn).copied() else {
-                    return;
-                };
-                // TCP keeps no borders between what is sent.
-                let cut = self.rng.below(2 * bytes.len() as u64);
-                let cut = usize::try_from(cut).unwrap_or(0).min(bytes.len());
-                let (first, second) = bytes.split_at(cut);
-                for part in [first, second] {
-                    if !part.is_empty() {
-                        self.post(pipe, side.other(), Arrival::Bytes(part.to_vec()));
-                    }
-                }
-            }
-            Output::Close { conn, reason } => {
-                self.trace
-                    .note(self.now, || format!("{number}: closes {conn}: {reason}"));
-                if let Some((pipe, side)) = self.nodes[number].conns.remove(&conn) {
-                    self.post(pipe, side.other(), Arrival::End("end of stream"));
-                }
-            }
-            // Links follow the control path here: nothing in the simulation carries datagrams or
-            // frames.
-            Output::Probe(_) | Output::Groups { .. } => {}
+            } => self.dial(number, conn, &target, &avoid),
+            Output::Send { conn, bytes, cargo } => self.send(number, conn, &bytes, cargo),
+            Output::Close { conn, reason } => self.close(number, conn, &reason),
+            Output::Probe(probe) => self.send_probe(number, probe),
+            // Frames for groups are not simulated.
+            Output::Groups { .. } => {}
             Output::Link(change) => {
                 self.trace
                     .note(self.now, || format!("{number}: {}", describe(&change)));
                 let now = self.now;
-                self.nodes[number].apply(change, now);
+                let node = &mut self.nodes[number];
+                if self.remembers {
+                    node.changes.push((now, change.clone()));
+                }
+                node.apply(change);
             }
             Output::Reachable { id, name } => {
                 let node = &mut self.nodes[number];
-                assert!(
-                    node.reachable.insert(id, name).is_none(),
-                    "told twice of {id}"
-                );
+                let before = node.reachable.insert(id, name);
+                assert!(before.is_none(), "{number} is told twice of {id}");
             }
             Output::Unreachable { id, name } => {
                 let node = &mut self.nodes[number];
-                assert_eq!(node.reachable.remove(&id), Some(name), "not told of {id}");
+                let before = node.reachable.remove(&id);
+                assert_eq!(before, Some(name), "{number} was not told of {id}");
             }
             Output::Connected { name, .. } => {
                 self.trace
@@ -640,24 +619,7 @@ impl Cluster {
         }
     }
 
-    /// Sends something to an end of a connection.
-    fn post(&mut self, pipe: u64, to: Side, arrival: Arrival) {
-        let latency = latency(&mut self.rng);
-        let Some(open) = self.network.pipes.get_mut(&pipe) else {
-            return;
-        };
-        let at = open.arrival(to, self.now, latency);
-        open.end_mut(to).coming.push_back(arrival);
-        self.schedule(
-            at,
-            Event::Arrive {
-                pipe,
-                acceptor: is_acceptor(to),
-            },
-        );
-    }
-
-    fn schedule(&mut self, at: Duration, event: Event) {
+    pub(crate) fn schedule(&mut self, at: Duration, event: Event) {
         let sequence = self.sequence;
         self.sequence += 1;
         self.queue.push(Reverse(Scheduled {
@@ -673,6 +635,8 @@ impl Cluster {
         node.mesh = None;
         node.stopped = false;
         node.inbox.clear();
+        node.buffer.clear();
+        node.crossed.clear();
         node.links.clear();
         node.reachable.clear();
         node.wake = None;
@@ -687,13 +651,17 @@ impl Cluster {
     }
 }
 
-const fn is_acceptor(side: Side) -> bool {
-    matches!(side, Side::Acceptor)
+/// Nothing passes.
+const fn cut(rule: &mut Rule) {
+    (rule.tcp, rule.vxlan, rule.sleeve) = (false, false, false);
 }
 
 fn describe(change: &LinkChange) -> String {
     match change {
-        LinkChange::Up { name, path, .. } => format!("link to {name} is up at {}", path.endpoint),
+        LinkChange::Up { name, path, .. } => format!(
+            "link to {name} is up: {} at {}, {} hops, {} bytes",
+            path.encapsulation, path.endpoint, path.hops, path.mtu
+        ),
         LinkChange::Down { name, reason, .. } => format!("link to {name} is down: {reason}"),
         LinkChange::Left { name, .. } => format!("{name} left"),
     }

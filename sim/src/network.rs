@@ -2,9 +2,10 @@
 //!
 //! Bytes arrive in order, cut anywhere, after a time of their own for each piece, so that what is
 //! sent on two connections arrives in any order. While two machines cannot reach each other nothing
-//! arrives and nothing is said; what was sent waits, as TCP would send it again.
+//! arrives and nothing is said; what was sent waits, as TCP would send it again. So it does for a
+//! process that is stopped.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use mesh::{ConnId, SplitMix64};
@@ -35,6 +36,15 @@ pub(crate) enum Arrival {
     Lost,
 }
 
+impl Arrival {
+    const fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::End(_) | Self::Lost => 0,
+        }
+    }
+}
+
 /// One end.
 #[derive(Debug)]
 pub(crate) struct End {
@@ -46,7 +56,9 @@ pub(crate) struct End {
     /// Nothing arrives here before this time, or it would overtake.
     not_before: Duration,
     /// On its way to this end, in the order in which it was sent.
-    pub(crate) coming: VecDeque<Arrival>,
+    coming: VecDeque<Arrival>,
+    /// Bytes of it.
+    waiting: usize,
 }
 
 impl End {
@@ -57,7 +69,43 @@ impl End {
             conn,
             not_before: opened,
             coming: VecDeque::new(),
+            waiting: 0,
         }
+    }
+
+    /// Sends something to this end, which reads no faster than this many bytes per second. Returns
+    /// when it arrives.
+    pub(crate) fn push(
+        &mut self,
+        arrival: Arrival,
+        now: Duration,
+        latency: Duration,
+        rate: Option<u32>,
+    ) -> Duration {
+        let len = arrival.len();
+        self.waiting += len;
+        self.not_before = (now + latency).max(self.not_before);
+        if let Some(rate) = rate {
+            self.not_before += Duration::from_secs(len as u64) / rate.max(1);
+        }
+        self.coming.push_back(arrival);
+        self.not_before
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Arrival> {
+        let arrival = self.coming.pop_front()?;
+        self.waiting -= arrival.len();
+        Some(arrival)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.coming.clear();
+        self.waiting = 0;
+    }
+
+    /// How much is on its way, in pieces and in bytes.
+    pub(crate) fn coming(&self) -> (usize, usize) {
+        (self.coming.len(), self.waiting)
     }
 }
 
@@ -82,21 +130,13 @@ impl Pipe {
             Side::Acceptor => &mut self.acceptor,
         }
     }
-
-    /// When something that is sent to this end now arrives.
-    pub(crate) fn arrival(&mut self, to: Side, now: Duration, latency: Duration) -> Duration {
-        let end = self.end_mut(to);
-        end.not_before = (now + latency).max(end.not_before);
-        end.not_before
-    }
 }
 
-/// All connections, and who can reach whom.
+/// All connections.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     pub(crate) pipes: BTreeMap<u64, Pipe>,
     next: u64,
-    blocked: BTreeSet<(usize, usize)>,
 }
 
 impl Network {
@@ -105,20 +145,6 @@ impl Network {
         self.next += 1;
         self.pipes.insert(number, Pipe { dialler, acceptor });
         number
-    }
-
-    pub(crate) fn reaches(&self, a: usize, b: usize) -> bool {
-        !self.blocked.contains(&(a.min(b), a.max(b)))
-    }
-
-    pub(crate) fn block(&mut self, a: usize, b: usize) {
-        if a != b {
-            self.blocked.insert((a.min(b), a.max(b)));
-        }
-    }
-
-    pub(crate) fn unblock_all(&mut self) {
-        self.blocked.clear();
     }
 }
 

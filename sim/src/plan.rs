@@ -134,6 +134,9 @@ impl Plan {
     }
 
     /// Lets time pass.
+    ///
+    /// # Panics
+    /// The cluster's budget is used up.
     pub fn run_for(&mut self, cluster: &mut Cluster, span: Duration) {
         let end = cluster.now() + span;
         self.look(cluster);

@@ -229,8 +229,7 @@ impl<'a> Schedule<'a> {
 
 #[test]
 fn i1_i2_i7_hold_and_all_agree_after_each_heal() {
-    // Seed 3032 did not end within six minutes, for a reason not found yet; these take a second or two each.
-    run(3000..3032, |cluster| {
+    run(3000..4000, |cluster| {
         let mut schedule = Schedule::new(cluster)?;
         for _ in 0..STEPS {
             schedule.step()?;

@@ -1,0 +1,372 @@
+//! What a cluster of some size costs, and how fast it is: the table of `sim scale`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use crate::node::Node;
+use crate::{Budget, Cluster, Traffic};
+
+/// Up to this many nodes all links of all nodes are simulated, and each node has entries of its own.
+/// Beyond, that takes more memory than one machine has.
+const WHOLE: usize = 1000;
+/// Of a larger cluster, the links of one node in so many are simulated. The others answer probes,
+/// and their links follow the control path.
+const SAMPLE: usize = 100;
+/// Between two looks whether something holds.
+const LOOK: Duration = Duration::from_millis(50);
+/// Nothing takes longer.
+const PATIENCE: Duration = Duration::from_secs(1200);
+/// Nodes that start in a second when the cluster is made.
+const STARTS: usize = 50;
+/// How long a cluster is left alone before it counts as at rest.
+const CALM: Duration = Duration::from_secs(180);
+/// How long a partition lasts.
+const PARTED: Duration = Duration::from_secs(60);
+/// How long a node is down that restarts.
+const DOWN: Duration = Duration::from_secs(20);
+
+/// What was measured at one size.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Nodes.
+    pub nodes: usize,
+    /// From the start of a newcomer until it knows all and all know it, and until there are links.
+    pub join: Times,
+    /// At rest, per node and minute.
+    pub rest: Rate,
+    /// While one node in a hundred restarts each minute, per node and minute.
+    pub churn: Rate,
+    /// Bytes of memory of a node, the simulation's own included.
+    pub memory: u64,
+    /// From the end of a partition into halves.
+    pub heal: Times,
+    /// From the loss of a tenth of the nodes until the others know and hang together.
+    pub loss: Times,
+}
+
+/// How long something took; none: it was not over after 20 minutes.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// Until the control plane was right on all nodes.
+    pub control: Option<Duration>,
+    /// Until all data links were.
+    pub links: Option<Duration>,
+}
+
+/// What a node sends in a minute.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    /// Messages on control connections, of the average node.
+    pub messages: f64,
+    /// Their bytes.
+    pub message_bytes: f64,
+    /// Probes and answers to them.
+    pub probes: f64,
+    /// Their bytes.
+    pub probe_bytes: f64,
+    /// Control bytes of the node that sends most.
+    pub most: f64,
+}
+
+/// Measures a cluster of this size.
+///
+/// # Errors
+/// It does not come together.
+pub fn measure(nodes: usize, seed: u64, mut told: impl FnMut(&str)) -> Result<Row, String> {
+    let before = resident();
+    let mut run = Run::new(nodes, seed);
+    let formed = run.form();
+    let (Some(control), Some(links)) = (formed.control, formed.links) else {
+        return Err(format!("{nodes} nodes did not come together: {formed:?}"));
+    };
+    let peak = run.cluster.peak;
+    told(&format!(
+        "{nodes} nodes, {STARTS} starting each second through one address: all know all after {:.1} s, all \
+         links are up after {:.1} s, at most {} messages and {} dials in a second",
+        control.as_secs_f64(),
+        links.as_secs_f64(),
+        peak.most_messages,
+        peak.most_dials
+    ));
+    run.cluster.run_for(CALM);
+    let rest = run.rate(Duration::from_secs(120), |_| ());
+    told(&format!("at rest: {rest}"));
+    let memory = (resident().saturating_sub(before)) / nodes as u64 + run.unshared();
+    let join = run.join();
+    told(&format!("join: {join}"));
+    run.cluster.run_for(CALM);
+    let churn = run.churn();
+    told(&format!("churn: {churn}"));
+    run.settle();
+    run.cluster.run_for(CALM);
+    let heal = run.heal();
+    told(&format!("heal: {heal}"));
+    run.cluster.run_for(CALM);
+    let loss = run.lose();
+    told(&format!("loss: {loss}"));
+    Ok(Row {
+        nodes,
+        join,
+        rest,
+        churn,
+        memory,
+        heal,
+        loss,
+    })
+}
+
+struct Run {
+    cluster: Cluster,
+    /// Whose links are simulated.
+    judges: fn(usize) -> bool,
+}
+
+impl Run {
+    fn new(nodes: usize, seed: u64) -> Self {
+        let mut cluster = Cluster::new(seed);
+        cluster.budget = Budget {
+            steps: u64::MAX,
+            ..Budget::default()
+        };
+        cluster.remembers = false;
+        // One more joins.
+        cluster.configure = |config| {
+            config.limits.peers = 6000;
+            if let Some(links) = &mut config.links {
+                links.limits.peers = 6000;
+            }
+        };
+        let whole = nodes <= WHOLE;
+        if whole {
+            cluster.shelf = None;
+        }
+        cluster.judges = if whole {
+            |_| true
+        } else {
+            |number| number.is_multiple_of(SAMPLE)
+        };
+        for number in cluster.add(nodes).skip(1) {
+            cluster.target(number, 0);
+        }
+        let judges = cluster.judges;
+        Self { cluster, judges }
+    }
+
+    /// Starts all nodes.
+    fn form(&mut self) -> Times {
+        let count = self.cluster.nodes().len();
+        let start = self.cluster.now();
+        for number in 0..count {
+            self.cluster.start(number);
+            if number % STARTS == STARTS - 1 {
+                self.cluster.run_for(Duration::from_secs(1));
+            }
+        }
+        self.times(start)
+    }
+
+    /// Waits until all is right again.
+    fn settle(&mut self) {
+        let now = self.cluster.now();
+        self.times(now);
+    }
+
+    fn times(&mut self, start: Duration) -> Times {
+        let judges = self.judges;
+        let control = self.until(start, control_is_right);
+        let links = self.until(start, |cluster| links_are_right(cluster, judges));
+        Times { control, links }
+    }
+
+    fn until(&mut self, start: Duration, holds: impl Fn(&Cluster) -> bool) -> Option<Duration> {
+        while !holds(&self.cluster) {
+            if self.cluster.now() > start + PATIENCE {
+                return None;
+            }
+            self.cluster.run_for(LOOK);
+        }
+        Some(self.cluster.now() - start)
+    }
+
+    /// What nodes send while something is done each second.
+    fn rate(&mut self, span: Duration, mut each: impl FnMut(&mut Cluster)) -> Rate {
+        let count = |cluster: &Cluster| -> Vec<Traffic> {
+            cluster.nodes().iter().map(|node| node.traffic).collect()
+        };
+        let before = count(&self.cluster);
+        for _ in 0..span.as_secs() {
+            each(&mut self.cluster);
+            self.cluster.run_for(Duration::from_secs(1));
+        }
+        let after = count(&self.cluster);
+        let sent: Vec<Traffic> = after.iter().zip(&before).map(|(a, b)| a.since(b)).collect();
+        let minutes = span.as_secs_f64() / 60.0;
+        let all = sent.len() as f64;
+        // Who does not probe itself answers those who do, as all would.
+        let judged = (0..sent.len()).filter(|n| (self.judges)(*n)).count() as f64;
+        let sum = |of: fn(&Traffic) -> u64| sent.iter().map(of).sum::<u64>() as f64 / minutes;
+        let most = sent.iter().map(|sent| sent.message_bytes).max();
+        Rate {
+            messages: sum(|sent| sent.messages) / all,
+            message_bytes: sum(|sent| sent.message_bytes) / all,
+            probes: sum(|sent| sent.probes) / judged,
+            probe_bytes: sum(|sent| sent.probe_bytes) / judged,
+            most: most.unwrap_or(0) as f64 / minutes,
+        }
+    }
+
+    fn join(&mut self) -> Times {
+        let door = self.cluster.below(self.cluster.nodes().len());
+        // A judge, so that its links are looked at.
+        let judges = self.cluster.judges;
+        self.cluster.judges = |_| true;
+        let newcomer = self.cluster.add(1).start;
+        self.cluster.target(newcomer, door);
+        let start = self.cluster.now();
+        self.cluster.start(newcomer);
+        self.cluster.judges = judges;
+        let times = self.times(start);
+        let links = self.until(start, |cluster| links_of(cluster, newcomer));
+        Times {
+            links: links.max(times.links),
+            ..times
+        }
+    }
+
+    /// One node in a hundred restarts each minute, at least three in all.
+    fn churn(&mut self) -> Rate {
+        let count = self.cluster.nodes().len();
+        let every = Duration::from_secs(6000) / u32::try_from(count).unwrap_or(u32::MAX);
+        let span = (every * 3).max(Duration::from_secs(120));
+        let (mut next, mut down) = (self.cluster.now(), Vec::new());
+        self.rate(span, |cluster| {
+            while next <= cluster.now() {
+                next += every;
+                let victim = cluster.below(count);
+                if cluster.nodes()[victim].is_in() {
+                    cluster.crash(victim);
+                    down.push((cluster.now() + DOWN, victim));
+                }
+            }
+            let now = cluster.now();
+            for (_, victim) in down.extract_if(.., |(at, _)| *at <= now) {
+                cluster.start(victim);
+            }
+        })
+    }
+
+    fn heal(&mut self) -> Times {
+        for number in 0..self.cluster.nodes().len() {
+            if !self.cluster.nodes()[number].is_in() {
+                self.cluster.start(number);
+            }
+        }
+        self.settle();
+        let half: BTreeSet<usize> = (0..self.cluster.nodes().len()).step_by(2).collect();
+        self.cluster.halve(half);
+        self.cluster.run_for(PARTED);
+        self.cluster.heal();
+        let start = self.cluster.now();
+        self.times(start)
+    }
+
+    fn lose(&mut self) -> Times {
+        // Not those alone whose links are simulated.
+        let lost: Vec<usize> = (3..self.cluster.nodes().len()).step_by(10).collect();
+        let start = self.cluster.now();
+        for number in lost {
+            self.cluster.power_off(number);
+        }
+        self.times(start)
+    }
+
+    /// Bytes of the entries that nodes share here, and would not if each ran by itself.
+    fn unshared(&self) -> u64 {
+        if self.cluster.shelf.is_none() {
+            return 0;
+        }
+        let mesh = self.cluster.nodes()[0].mesh.as_ref();
+        let entries = mesh.into_iter().flat_map(mesh::Mesh::entries);
+        // As it was sent and as it was read.
+        let bytes = entries.map(|entry| size_of::<mesh::Entry>() + 2 * entry.bytes().len());
+        bytes.sum::<usize>() as u64
+    }
+}
+
+/// Messages get from all to all, and to nobody else.
+fn control_is_right(cluster: &Cluster) -> bool {
+    let inside = cluster.inside();
+    let nodes = cluster.nodes();
+    inside
+        .iter()
+        .all(|number| nodes[*number].reachable.len() == inside.len() - 1)
+}
+
+/// All who judge their links have one to all others, and to nobody else.
+fn links_are_right(cluster: &Cluster, judges: fn(usize) -> bool) -> bool {
+    let inside = cluster.inside();
+    let links = |node: &Node| node.links.len() == inside.len() - 1;
+    let mut judging = inside.iter().filter(|number| judges(**number));
+    judging.all(|number| links(&cluster.nodes()[*number]))
+}
+
+fn links_of(cluster: &Cluster, number: usize) -> bool {
+    cluster.nodes()[number].links.len() == cluster.inside().len() - 1
+}
+
+/// Memory of this process, in bytes.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+    kilobytes.unwrap_or(0_u64) * 1024
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |time: Option<Duration>| match time {
+            Some(time) => format!("{:.1} s", time.as_secs_f64()),
+            None => "over 20 min".to_owned(),
+        };
+        write!(f, "{} / {}", text(self.control), text(self.links))
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:.0} + {:.0} / {:.0} + {:.0} kB ({:.1} kB/s; {:.1})",
+            self.messages,
+            self.probes,
+            self.message_bytes / 1e3,
+            self.probe_bytes / 1e3,
+            (self.message_bytes + self.probe_bytes) / 60e3,
+            (self.most + self.probe_bytes) / 60e3,
+        )
+    }
+}
+
+/// The table's head, in Markdown.
+pub const HEAD: &str = "\
+| nodes | one joins: known / linked | at rest, per node and minute: messages + probes / their bytes (per second; busiest \
+node) | the same, 1 % restart each minute | memory per node | halves meet: known / linked | a tenth is lost: \
+known / unlinked |
+| --- | --- | --- | --- | --- | --- | --- |";
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "| {} | {} | {} | {} | {:.1} MB | {} | {} |",
+            self.nodes,
+            self.join,
+            self.rest,
+            self.churn,
+            self.memory as f64 / 1e6,
+            self.heal,
+            self.loss
+        )
+    }
+}
