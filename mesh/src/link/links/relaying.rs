@@ -120,26 +120,61 @@ impl Links {
     }
 
     /// The shortest way to a peer, and how many links the present one crosses.
+    ///
+    /// Most ways have one relay, which is found by a look at the peers; only where there is none is the
+    /// whole graph built and searched.
     fn routes(&self, id: PeerId, peer: &Peer) -> (Option<Route>, Option<u8>) {
+        let me = self.config.me;
+        let reaches = |relay: &Peer, by: PeerId| {
+            peer.facts.reach.contains(by) && relay.facts.reach.contains(id)
+        };
+        let is_shunned = |by: PeerId| peer.shunned.iter().any(|(relay, _)| *relay == by);
+        let relays = self
+            .direct()
+            .filter(|(by, relay)| reaches(relay, *by) && !is_shunned(*by));
+        let shortest = Route::through_one(me, id, relays.map(|(by, _)| by))
+            .or_else(|| self.search(id, peer, &self.direct().map(|(by, _)| by).collect(), true));
+
+        let present = peer.via(Kind::Relay).and_then(|by| {
+            let relay = self.peers.get(&by)?;
+            if reaches(relay, by) {
+                return Some(2);
+            }
+            let route = self.search(id, peer, &BTreeSet::from([by]), false)?;
+            Some(route.hops)
+        });
+        (shortest, present)
+    }
+
+    /// Peers that this node reaches directly over sleeve and that reach it.
+    fn direct(&self) -> impl Iterator<Item = (PeerId, &Peer)> {
+        let me = self.config.me;
+        let peers = self.peers.iter().map(|(id, peer)| (*id, &**peer));
+        peers.filter(move |(_, peer)| peer.sleeve.is_alive() && peer.facts.reach.contains(me))
+    }
+
+    /// The shortest way to a peer that begins with one of `direct`.
+    fn search(
+        &self,
+        id: PeerId,
+        peer: &Peer,
+        direct: &BTreeSet<PeerId>,
+        shun: bool,
+    ) -> Option<Route> {
+        if direct.is_empty() {
+            return None;
+        }
         let others = self.peers.iter().map(|(id, peer)| (*id, &peer.facts.reach));
         let mut reach: BTreeMap<PeerId, &Reach> = others.collect();
         reach.insert(id, &peer.facts.reach);
-        let direct = self.peers.iter().filter(|(_, peer)| {
-            peer.sleeve.is_alive() && peer.facts.reach.contains(self.config.me)
-        });
-        let direct: BTreeSet<PeerId> = direct.map(|(id, _)| *id).collect();
-        let shunned: Vec<PeerId> = peer.shunned.iter().map(|(relay, _)| *relay).collect();
-        let search = |direct: &BTreeSet<PeerId>, shunned: &[PeerId]| {
-            let graph = Graph {
-                me: self.config.me,
-                direct,
-                reach: &reach,
-            };
-            graph.route(id, shunned)
+        let graph = Graph {
+            me: self.config.me,
+            direct,
+            reach: &reach,
         };
-        let present = peer.via(Kind::Relay);
-        let present = present.and_then(|via| search(&BTreeSet::from([via]), &[]));
-        (search(&direct, &shunned), present.map(|route| route.hops))
+        let shunned = peer.shunned.iter().filter(|_| shun);
+        let shunned: Vec<PeerId> = shunned.map(|(relay, _)| *relay).collect();
+        graph.route(id, &shunned)
     }
 
     /// A way along a route, of which nothing is known yet.

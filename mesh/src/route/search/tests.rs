@@ -6,6 +6,10 @@ fn peer(n: usize) -> PeerId {
     PeerId(u64::try_from(n).unwrap().to_be_bytes())
 }
 
+fn number(peer: PeerId) -> usize {
+    usize::try_from(u64::from_be_bytes(peer.0)).unwrap()
+}
+
 /// Nodes and the pairs of them that reach each other.
 struct World {
     size: usize,
@@ -37,8 +41,7 @@ impl World {
         };
         let shunned: Vec<_> = shunned.iter().map(|node| peer(*node)).collect();
         let route = graph.route(peer(to), &shunned)?;
-        let via = usize::try_from(u64::from_be_bytes(route.via.0)).unwrap();
-        Some((via, route.hops))
+        Some((number(route.via), route.hops))
     }
 
     /// Distances from a node by Floyd and Warshall's relaxation, to judge the search by. `without`
@@ -118,6 +121,10 @@ proptest! {
         // The two ends do not reach each other: else nobody would ask.
         world.edges.remove(&(0, 1));
         let found = world.route(0, 1, &[]);
+        let relays = (2..size).filter(|relay| world.edge(0, *relay) && world.edge(*relay, 1));
+        let one = Route::through_one(peer(0), peer(1), relays.map(peer));
+        let by_one = one.map(|route| (number(route.via), route.hops));
+        prop_assert_eq!(by_one, found.filter(|(_, hops)| *hops == 2));
         prop_assert_eq!(found.map(|(_, hops)| hops), world.distance(0, 1, size));
         if let Some((via, hops)) = found {
             prop_assert!(world.edge(0, via));
