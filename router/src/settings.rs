@@ -7,7 +7,9 @@
 
 mod endpoint;
 mod given;
+mod resolved;
 mod validate;
+mod values;
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +23,7 @@ use serde::Deserialize;
 
 pub use endpoint::{Endpoint, ParseEndpointError};
 pub use given::{Given, Source};
-pub use validate::{NodeAddressChoice, Settings};
+pub use resolved::{NodeAddressChoice, Settings};
 
 /// The configuration file that is read if it is there, unless `--config` names another.
 pub const DEFAULT_FILE: &str = "/etc/weft/weft.toml";

@@ -8,136 +8,34 @@
 
 mod backlog;
 mod connection;
+mod dial;
+mod event;
+mod handle;
 mod listener;
 mod secure;
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mesh::link::{Activity, Arrived, LinkInput, LinkView, ProbeToSend, SendError};
-use mesh::{
-    ConditionChange, ConnId, Counters, DialError, Encapsulation, Groups, Input, LinkChange,
-    MAX_GOSSIP, Mesh, Output, PeerView, Psk, Secured, Side, Target, TargetView,
-};
+use mesh::link::{Arrived, LinkInput, ProbeToSend, SendError};
+use mesh::{ConnId, Encapsulation, Input, Mesh, Output, Psk, Target};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
-use wire::{PeerId, PeerName};
 
 use crate::io::datapath::{ProbeArrival, ProbeSendError, Prober};
 use crate::switch;
 use backlog::Backlog;
-use connection::Outgoing;
+use connection::{Line, Outgoing};
+use dial::Dial;
+pub use event::MeshEvent;
+use handle::Ask;
+pub use handle::{GossipTooLarge, MeshHandle, MeshView};
 pub use secure::ControlKeys;
-use secure::{SecureError, secure};
-
-/// What the mesh tells the node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MeshEvent {
-    /// A data link changed. Only the last change of each peer is sure to be told.
-    Link(LinkChange),
-    /// The multicast groups that a peer wants changed. Only the last word on each peer is sure to be told.
-    Groups {
-        /// Identity.
-        id: PeerId,
-        /// What it wants.
-        groups: Groups,
-    },
-    /// Messages get to a peer from now on, or do not any more. Only the last word on each name is sure
-    /// to be told.
-    Reachable {
-        /// Identity.
-        id: PeerId,
-        /// Name.
-        name: PeerName,
-        /// Whether they do.
-        reachable: bool,
-    },
-    /// A control connection with a peer is in use, the first or a new one.
-    Connected {
-        /// Identity.
-        id: PeerId,
-        /// Name.
-        name: PeerName,
-    },
-    /// Gossip for another part of the program. Dropped when the router is far behind: those who
-    /// gossip repair what is lost.
-    Gossip {
-        /// Identity of the sender.
-        from: PeerId,
-        /// Its name.
-        name: PeerName,
-        /// Which part it is for.
-        channel: u8,
-        /// The bytes.
-        payload: Vec<u8>,
-    },
-    /// A condition for the operator began or ended.
-    Condition(ConditionChange),
-    /// The key of a peer that frames are sealed for, or none: the peer is no more. Only the last word
-    /// on each peer is sure to be told.
-    Key {
-        /// Identity, which is not checked to follow from the key.
-        id: PeerId,
-        /// The static public key.
-        public: Option<[u8; 32]>,
-    },
-}
-
-/// What the mesh knows, at one moment.
-#[derive(Debug, Clone)]
-pub struct MeshView {
-    /// All peers, by identity.
-    pub peers: Vec<PeerView>,
-    /// All targets.
-    pub targets: Vec<TargetView>,
-    /// The links that probes judge.
-    pub links: Vec<LinkView>,
-    /// Whether this node has left the network.
-    pub left: bool,
-    /// Counts since the start.
-    pub counters: Counters,
-    /// Connections of peers that did not read what was sent to them.
-    pub cut_off: u64,
-    /// Messages carried for others that were dropped because much waited for a peer already.
-    pub cargo_dropped: u64,
-    /// Gossip that the router did not take in time.
-    pub gossip_dropped: u64,
-}
-
-/// A payload that no message can hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "gossip of {len} bytes on channel {channel} is over the limit of {MAX_GOSSIP}: send it in parts"
-)]
-pub struct GossipTooLarge {
-    /// Its channel.
-    pub channel: u8,
-    /// Its length in bytes.
-    pub len: usize,
-}
-
-/// Speaks to the running mesh.
-#[derive(Debug, Clone)]
-pub struct MeshHandle {
-    asks: mpsc::Sender<Ask>,
-    address: SocketAddr,
-}
-
-/// What the mesh's task is asked.
-#[derive(Debug)]
-enum Ask {
-    View(oneshot::Sender<MeshView>),
-    Addresses(oneshot::Sender<Vec<SocketAddr>>),
-    Tell(Input),
-    /// The passwords are others now.
-    Passwords(Vec<Psk>),
-    /// Answered when every peer has been told, or has had its time.
-    Leave(oneshot::Sender<()>),
-}
+use secure::{SecureError, UNPROVEN, prove};
 
 /// What connections report.
 #[derive(Debug)]
@@ -155,30 +53,13 @@ enum Report {
     Refused(SocketAddr, SecureError),
 }
 
-/// A connection and, where this node has a password, what secures it.
-#[derive(Debug)]
-struct Line {
-    stream: TcpStream,
-    secured: Option<Box<Secured>>,
-}
-
 /// Questions that wait; who asks more waits too.
 const ASKS: usize = 256;
 /// Reports that wait, each of at most [`connection::READ_LEN`] bytes; readers wait when they are
 /// more, and TCP makes the peers wait.
 const REPORTS: usize = 1024;
-/// How long a name may take to be resolved and connected to, all its addresses together.
-const DIAL_DEADLINE: Duration = Duration::from_secs(10);
-/// How long one of them may take, so that one that is silent does not use up the others' time.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
 /// How long peers may take to hear a farewell.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long the other side of a connection that came in may take to prove that it is a member.
-const PROOF: Duration = Duration::from_secs(10);
-/// Connections that came in and have not proven it yet; one more is closed.
-const UNPROVEN: usize = 256;
-/// Addresses of a name that are tried in one dial; the next dial begins with another.
-const MAX_ADDRESSES: usize = 4;
 
 /// How probes get to the underlay and from there.
 #[derive(Debug)]
@@ -231,112 +112,6 @@ pub fn start(
     };
     tokio::spawn(driver.run(inbox, reported, arriving, events));
     Ok(MeshHandle { asks, address })
-}
-
-impl MeshHandle {
-    /// The address that the mesh listens on, with its real port.
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// What the mesh knows; none if it has ended.
-    pub async fn view(&self) -> Option<MeshView> {
-        let (answer, asked) = oneshot::channel();
-        self.asks.send(Ask::View(answer)).await.ok()?;
-        asked.await.ok()
-    }
-
-    /// All peers, by identity; none if the mesh has ended.
-    pub async fn peers(&self) -> Vec<PeerView> {
-        self.view().await.map(|view| view.peers).unwrap_or_default()
-    }
-
-    /// Addresses with which a later run finds the network again; none if the mesh has ended.
-    pub async fn addresses(&self) -> Option<Vec<SocketAddr>> {
-        let (answer, asked) = oneshot::channel();
-        self.asks.send(Ask::Addresses(answer)).await.ok()?;
-        asked.await.ok()
-    }
-
-    /// The underlay is another than before: the largest packet of its interfaces, in bytes, and this
-    /// node's addresses on it.
-    pub async fn underlay(&self, mtu: u16, addresses: Vec<IpAddr>) {
-        self.tell(Input::Link(LinkInput::UnderlayMtu(mtu))).await;
-        self.tell(Input::Link(LinkInput::Addresses(addresses)))
-            .await;
-    }
-
-    /// Names a target.
-    pub async fn connect(&self, target: Target) {
-        self.tell(Input::Connect(target)).await;
-    }
-
-    /// Takes a target back. A connection that it led to stays.
-    pub async fn forget(&self, target: Target) {
-        self.tell(Input::Forget(target)).await;
-    }
-
-    /// Sends gossip to one peer, or to all that can be reached.
-    ///
-    /// # Errors
-    /// It is larger than a message.
-    pub async fn gossip(
-        &self,
-        to: Option<PeerId>,
-        channel: u8,
-        payload: Vec<u8>,
-    ) -> Result<(), GossipTooLarge> {
-        if payload.len() > MAX_GOSSIP {
-            return Err(GossipTooLarge {
-                channel,
-                len: payload.len(),
-            });
-        }
-        self.tell(Input::SendGossip {
-            to,
-            channel,
-            payload,
-        })
-        .await;
-        Ok(())
-    }
-
-    /// Tells all which multicast groups this node wants.
-    pub async fn groups(&self, groups: Groups) {
-        self.tell(Input::Groups(groups)).await;
-    }
-
-    /// Tells what crossed the links, and which were refused a datagram as too long.
-    pub async fn traffic(&self, activity: Vec<Activity>, too_big: Vec<(PeerId, Encapsulation)>) {
-        if !activity.is_empty() {
-            self.tell(Input::Link(LinkInput::Activity(activity))).await;
-        }
-        for (id, encapsulation) in too_big {
-            self.tell(Input::Link(LinkInput::TooBig { id, encapsulation }))
-                .await;
-        }
-    }
-
-    /// Changes the passwords: the first is used, all are accepted. Connections that rest on none of
-    /// them end.
-    pub async fn set_passwords(&self, passwords: Vec<Psk>) {
-        // A mesh that has ended needs no password.
-        let _ = self.asks.send(Ask::Passwords(passwords)).await;
-    }
-
-    /// Tells all peers that this node leaves, and waits until they know or have had their time.
-    pub async fn leave(&self) {
-        let (answer, asked) = oneshot::channel();
-        if self.asks.send(Ask::Leave(answer)).await.is_ok() {
-            // An error says that the mesh has ended, which is what was asked for.
-            let _ = asked.await;
-        }
-    }
-
-    async fn tell(&self, input: Input) {
-        // A mesh that has ended needs no input.
-        let _ = self.asks.send(Ask::Tell(input)).await;
-    }
 }
 
 /// The task that owns the mesh.
@@ -511,46 +286,15 @@ impl Driver {
                     // Dropping its queue lets the writer send what is in it and hang up.
                     self.connections.remove(&conn);
                 }
-                Output::Link(change) => self.backlog.push(MeshEvent::Link(change)),
-                Output::Groups { id, groups } => {
-                    self.backlog.push(MeshEvent::Groups { id, groups });
-                }
                 Output::Probe(probe) => self.probe(&probe),
-                Output::Reachable { id, name } => {
-                    let reachable = true;
-                    self.backlog.push(MeshEvent::Reachable {
-                        id,
-                        name,
-                        reachable,
-                    });
-                }
-                Output::Unreachable { id, name } => {
-                    let reachable = false;
-                    self.backlog.push(MeshEvent::Reachable {
-                        id,
-                        name,
-                        reachable,
-                    });
-                }
-                Output::Connected { id, name } => {
-                    self.backlog.push(MeshEvent::Connected { id, name });
-                }
-                Output::Gossip {
-                    from,
-                    name,
-                    channel,
-                    payload,
-                } => {
-                    self.backlog.push(MeshEvent::Gossip {
-                        from,
-                        name,
-                        channel,
-                        payload,
-                    });
-                }
-                Output::Key { id, public } => self.backlog.push(MeshEvent::Key { id, public }),
-                Output::Condition(change) => self.backlog.push(MeshEvent::Condition(change)),
+                output => self.tell(output),
             }
+        }
+    }
+
+    fn tell(&mut self, output: Output) {
+        if let Some(event) = MeshEvent::of(output) {
+            self.backlog.push(event);
         }
     }
 
@@ -667,27 +411,15 @@ impl Driver {
     }
 
     fn dial(&mut self, conn: ConnId, target: Target, avoid: Vec<SocketAddr>) {
-        let reports = self.reports.clone();
-        let keys = self.keys.clone();
         let first = self.dials;
         self.dials = first.wrapping_add(1);
-        let task = tokio::spawn(async move {
-            let reached = async {
-                let (stream, remote) = reach(&target, &avoid, first).await?;
-                let line = secure_dialled(stream, remote, keys.as_deref(), &reports).await?;
-                Ok((line, remote))
-            };
-            let report = match timeout(DIAL_DEADLINE, reached).await {
-                Ok(Ok((line, remote))) => Report::Dialled(conn, line, remote),
-                Ok(Err(error)) => Report::Input(Input::DialFailed { conn, error }),
-                Err(_) => {
-                    let error = DialError::Failed(format!("{target}: no answer in time"));
-                    Report::Input(Input::DialFailed { conn, error })
-                }
-            };
-            // The driver is gone only when the router ends.
-            let _ = reports.send(report).await;
-        });
+        let dial = Dial {
+            conn,
+            target,
+            avoid,
+            first,
+        };
+        let task = tokio::spawn(dial.carry_out(self.keys.clone(), self.reports.clone()));
         self.connections.insert(
             conn,
             Open {
@@ -709,17 +441,8 @@ impl Driver {
                     let open = self.connections.remove(&conn);
                     last_words.extend(open.and_then(|open| open.outgoing).map(Outgoing::finish));
                 }
-                // The router goes on without the others.
-                Output::Link(change) => self.backlog.push(MeshEvent::Link(change)),
-                Output::Unreachable { id, name } => {
-                    let reachable = false;
-                    self.backlog.push(MeshEvent::Reachable {
-                        id,
-                        name,
-                        reachable,
-                    });
-                }
-                _ => {}
+                // The router goes on without the others, and needs to know of it.
+                output => self.tell(output),
             }
         }
         let spoken = async {
@@ -744,90 +467,6 @@ fn arrived(probe: ProbeArrival) -> LinkInput {
         relayed: probe.relayed,
         frame: probe.frame,
     })
-}
-
-/// Lets the other side of a connection that came in prove that it is a member.
-fn prove(
-    mut stream: TcpStream,
-    remote: SocketAddr,
-    unproven: Arc<Semaphore>,
-    keys: Arc<ControlKeys>,
-    reports: mpsc::Sender<Report>,
-) {
-    let Ok(permit) = unproven.try_acquire_owned() else {
-        tracing::debug!(%remote, "too many control connections are unproven: closing one more");
-        return;
-    };
-    tokio::spawn(async move {
-        let _permit = permit;
-        let report = match timeout(PROOF, secure(&mut stream, Side::Accepted, &keys)).await {
-            Ok(Ok(secured)) => {
-                let secured = Some(Box::new(secured));
-                Report::Secured(Line { stream, secured }, remote)
-            }
-            Ok(Err(error)) => Report::Refused(remote, error),
-            // It said nothing at all, or not all: nothing to tell anybody.
-            Err(_) => return,
-        };
-        // The driver is gone only when the router ends.
-        let _ = reports.send(report).await;
-    });
-}
-
-/// Secures a connection that this node dialled, if it is to be.
-async fn secure_dialled(
-    mut stream: TcpStream,
-    remote: SocketAddr,
-    keys: Option<&ControlKeys>,
-    reports: &mpsc::Sender<Report>,
-) -> Result<Line, DialError> {
-    let Some(keys) = keys else {
-        return Ok(Line {
-            stream,
-            secured: None,
-        });
-    };
-    match secure(&mut stream, Side::Dialled, keys).await {
-        Ok(secured) => Ok(Line {
-            stream,
-            secured: Some(Box::new(secured)),
-        }),
-        Err(error) => {
-            let text = format!("{remote}: {error}");
-            let _ = reports.send(Report::Refused(remote, error)).await;
-            Err(DialError::Failed(text))
-        }
-    }
-}
-
-/// Connects to the first address of a target that answers, each dial beginning with another.
-async fn reach(
-    target: &Target,
-    avoid: &[SocketAddr],
-    first: usize,
-) -> Result<(TcpStream, SocketAddr), DialError> {
-    let failed = |text: String| DialError::Failed(format!("{target}: {text}"));
-    let found = tokio::net::lookup_host((target.host(), target.port())).await;
-    let found = found.map_err(|error| failed(format!("cannot be resolved: {error}")))?;
-    let addresses: Vec<_> = found.collect();
-    if addresses.is_empty() {
-        return Err(failed("has no address".to_owned()));
-    }
-    let wanted = addresses.iter().filter(|address| !avoid.contains(address));
-    let mut wanted: Vec<_> = wanted.copied().collect();
-    if let Some(first) = first.checked_rem(wanted.len()) {
-        wanted.rotate_left(first);
-    }
-    wanted.truncate(MAX_ADDRESSES);
-    let mut last = DialError::OnlyMyself;
-    for address in wanted {
-        match timeout(CONNECT_DEADLINE, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok((stream, address)),
-            Ok(Err(error)) => last = failed(format!("{address}: {error}")),
-            Err(_) => last = failed(format!("{address}: no answer within {CONNECT_DEADLINE:?}")),
-        }
-    }
-    Err(last)
 }
 
 #[cfg(test)]

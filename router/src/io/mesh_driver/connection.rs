@@ -30,6 +30,13 @@ const RATE: f64 = 2e6;
 /// How long the kernel may take to accept what is written, before the peer counts as stuck.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// A connection and, where this node has a password, what secures it.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) stream: TcpStream,
+    pub(super) secured: Option<Box<Secured>>,
+}
+
 /// The queue of a connection. Dropping it sends what is in it and then hangs up.
 #[derive(Debug)]
 pub(super) struct Outgoing {

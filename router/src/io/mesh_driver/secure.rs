@@ -4,11 +4,19 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use mesh::{Channel, ChannelError, Fingerprint, Secrets, Secured, Side};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+
+use super::Report;
+use super::connection::Line;
 
 /// What a node proves, and whom it takes on.
 #[derive(Clone)]
@@ -36,8 +44,40 @@ pub(super) enum SecureError {
     Io(#[from] io::Error),
 }
 
+/// How long the other side of a connection that came in may take to prove that it is a member.
+const PROOF: Duration = Duration::from_secs(10);
+/// Connections that came in and have not proven it yet; one more is closed.
+pub(super) const UNPROVEN: usize = 256;
 /// More than the whole handshake, which a member sends in two parts.
 const READ_LEN: usize = 2048;
+
+/// Lets the other side of a connection that came in prove that it is a member.
+pub(super) fn prove(
+    mut stream: TcpStream,
+    remote: SocketAddr,
+    unproven: Arc<Semaphore>,
+    keys: Arc<ControlKeys>,
+    reports: mpsc::Sender<Report>,
+) {
+    let Ok(permit) = unproven.try_acquire_owned() else {
+        tracing::debug!(%remote, "too many control connections are unproven: closing one more");
+        return;
+    };
+    tokio::spawn(async move {
+        let _permit = permit;
+        let report = match timeout(PROOF, secure(&mut stream, Side::Accepted, &keys)).await {
+            Ok(Ok(secured)) => {
+                let secured = Some(Box::new(secured));
+                Report::Secured(Line { stream, secured }, remote)
+            }
+            Ok(Err(error)) => Report::Refused(remote, error),
+            // It said nothing at all, or not all: nothing to tell anybody.
+            Err(_) => return,
+        };
+        // The driver is gone only when the router ends.
+        let _ = reports.send(report).await;
+    });
+}
 
 /// Carries out the handshake. The caller sets the time that it may take.
 pub(super) async fn secure(

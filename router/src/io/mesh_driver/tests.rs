@@ -1,11 +1,11 @@
 //! Real meshes over real TCP, on loopback and within this process.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 
-use mesh::{Hello, Mesh, PeerState};
+use mesh::{ConditionChange, Hello, LinkChange, MAX_GOSSIP, PeerState};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
-use wire::Vni;
+use wire::{PeerId, PeerName, Vni};
 
 use super::*;
 
