@@ -45,32 +45,8 @@ fn known_flow(to: &Link, from: Link) -> usize {
     let (mut nowhere, mut tap) = (Nowhere(0), Nowhere(0));
     let count = allocation_counter::measure(|| {
         for _ in 0..100 {
-            let Node {
-                egress,
-                forwarding,
-                macs,
-                counters,
-                now,
-                ..
-            } = &mut a;
-            egress.begin(forwarding, macs, *now);
-            egress.frame(
-                &mut bulk,
-                forwarding,
-                macs,
-                counters,
-                &mut nowhere,
-                &mut tap,
-            );
-            egress.frame(
-                &mut small.clone()[..],
-                forwarding,
-                macs,
-                counters,
-                &mut nowhere,
-                &mut tap,
-            );
-            egress.flush(&mut nowhere);
+            let reads = [&mut bulk[..], &mut small.clone()[..]];
+            a.send(reads, &mut nowhere, &mut tap);
             receive(&mut b, &mut bytes, segment, source, encapsulation, &mut tap);
         }
     });
@@ -95,20 +71,14 @@ fn receive(
         encapsulation,
     };
     let (mut relayed, mut probes) = (Nowhere(0), Nowhere(0));
-    let mut out = Outlets {
-        tap,
-        underlay: &mut relayed,
-        control: &mut probes,
-    };
-    let Node {
-        ingress,
-        forwarding,
-        macs,
-        counters,
-        now,
-        ..
-    } = node;
-    ingress.batch([received], forwarding, macs, counters, *now, &mut out);
+    node.take(
+        [received],
+        &mut Outlets {
+            tap,
+            underlay: &mut relayed,
+            control: &mut probes,
+        },
+    );
     relayed.0
 }
 
@@ -164,24 +134,7 @@ fn a_question_allocates_nothing() {
     let (mut nowhere, mut tap) = (Nowhere(0), Nowhere(0));
     let count = allocation_counter::measure(|| {
         for _ in 0..100 {
-            let Node {
-                egress,
-                forwarding,
-                macs,
-                counters,
-                now,
-                ..
-            } = &mut node;
-            egress.begin(forwarding, macs, *now);
-            egress.frame(
-                &mut asks,
-                forwarding,
-                macs,
-                counters,
-                &mut nowhere,
-                &mut tap,
-            );
-            egress.flush(&mut nowhere);
+            node.send([&mut asks[..]], &mut nowhere, &mut tap);
             let len = answer.len();
             let encapsulation = Encapsulation::Vxlan;
             receive(
@@ -226,19 +179,8 @@ fn multicast_allocates_nothing() {
     let (mut nowhere, mut tap) = (Nowhere(0), Nowhere(0));
     let count = allocation_counter::measure(|| {
         for _ in 0..100 {
-            let Node {
-                egress,
-                forwarding,
-                macs,
-                counters,
-                now,
-                ..
-            } = &mut node;
-            egress.begin(forwarding, macs, *now);
-            for read in &mut reads {
-                egress.frame(read, forwarding, macs, counters, &mut nowhere, &mut tap);
-            }
-            egress.flush(&mut nowhere);
+            let reads = reads.iter_mut().map(Vec::as_mut_slice);
+            node.send(reads, &mut nowhere, &mut tap);
         }
     });
     assert_eq!(count.count_total, 0);

@@ -147,28 +147,49 @@ impl Node {
 
     /// One batch of reads from the TAP.
     pub(crate) fn read_tap(&mut self, reads: impl IntoIterator<Item = Vec<u8>>) -> Vec<Sent> {
-        let mut underlay = Underlay::default();
-        self.egress.begin(&self.forwarding, &self.macs, self.now);
-        for mut read in reads {
-            let Self {
-                egress,
-                forwarding,
-                macs,
-                counters,
-                answers,
-                ..
-            } = self;
-            egress.frame(
-                &mut read,
-                forwarding,
-                macs,
-                counters,
-                &mut underlay,
-                answers,
-            );
-        }
-        self.egress.flush(&mut underlay);
+        let (mut underlay, mut answers) = (Underlay::default(), std::mem::take(&mut self.answers));
+        let mut reads: Vec<_> = reads.into_iter().collect();
+        let reads = reads.iter_mut().map(Vec::as_mut_slice);
+        self.send(reads, &mut underlay, &mut answers);
+        self.answers = answers;
         underlay.0
+    }
+
+    /// One batch of reads from the TAP, into any sinks.
+    pub(crate) fn send<'a>(
+        &mut self,
+        reads: impl IntoIterator<Item = &'a mut [u8]>,
+        underlay: &mut impl TrainSink,
+        answers: &mut impl FrameSink,
+    ) {
+        let Self {
+            egress,
+            forwarding,
+            macs,
+            counters,
+            now,
+            ..
+        } = self;
+        egress.begin(forwarding, macs, *now);
+        for read in reads {
+            egress.frame(read, forwarding, macs, counters, underlay, answers);
+        }
+        egress.flush(underlay);
+    }
+
+    /// Sends what waited for keys.
+    pub(crate) fn resume(&mut self, underlay: &mut impl TrainSink) {
+        let Self {
+            egress,
+            forwarding,
+            macs,
+            counters,
+            now,
+            ..
+        } = self;
+        egress.begin(forwarding, macs, *now);
+        egress.resume(forwarding, counters, underlay);
+        egress.flush(underlay);
     }
 
     /// One batch of VXLAN receives, each of them a run of datagrams as `UDP_GRO` delivers it.
@@ -196,11 +217,23 @@ impl Node {
             encapsulation,
         });
         let mut came = Came::default();
-        let mut out = Outlets {
-            tap: &mut came.tap,
-            underlay: &mut came.relayed,
-            control: &mut came.probes,
-        };
+        self.take(
+            received,
+            &mut Outlets {
+                tap: &mut came.tap,
+                underlay: &mut came.relayed,
+                control: &mut came.probes,
+            },
+        );
+        came
+    }
+
+    /// One batch of receives, into any sinks.
+    pub(crate) fn take<'a>(
+        &mut self,
+        received: impl IntoIterator<Item = Datagram<'a>>,
+        out: &mut Outlets<'_, impl FrameSink, impl TrainSink, impl ControlSink>,
+    ) {
         let Self {
             ingress,
             forwarding,
@@ -209,8 +242,7 @@ impl Node {
             now,
             ..
         } = self;
-        ingress.batch(received, forwarding, macs, counters, *now, &mut out);
-        came
+        ingress.batch(received, forwarding, macs, counters, *now, out);
     }
 }
 

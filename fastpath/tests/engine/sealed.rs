@@ -91,20 +91,14 @@ fn receive_with(node: &mut Node, from: u8, sent: &[Sent], told: &mut Told) -> Ca
         source: sleeve(from),
         encapsulation: Encapsulation::Sleeve,
     });
-    let mut out = Outlets {
-        tap: &mut came.tap,
-        underlay: &mut came.relayed,
-        control: told,
-    };
-    let Node {
-        ingress,
-        forwarding,
-        macs,
-        counters,
-        now,
-        ..
-    } = node;
-    ingress.batch(received, forwarding, macs, counters, *now, &mut out);
+    node.take(
+        received,
+        &mut Outlets {
+            tap: &mut came.tap,
+            underlay: &mut came.relayed,
+            control: told,
+        },
+    );
     came
 }
 
@@ -167,44 +161,16 @@ impl TrainSink for Wanting {
     }
 }
 
-fn egress(node: &mut Node, reads: Vec<Vec<u8>>) -> Wanting {
+fn egress(node: &mut Node, mut reads: Vec<Vec<u8>>) -> Wanting {
     let mut sink = Wanting::default();
-    let Node {
-        egress,
-        forwarding,
-        macs,
-        counters,
-        now,
-        ..
-    } = node;
-    egress.begin(forwarding, macs, *now);
-    for mut read in reads {
-        egress.frame(
-            &mut read,
-            forwarding,
-            macs,
-            counters,
-            &mut sink,
-            &mut Tap::default(),
-        );
-    }
-    egress.flush(&mut sink);
+    let reads = reads.iter_mut().map(Vec::as_mut_slice);
+    node.send(reads, &mut sink, &mut Tap::default());
     sink
 }
 
 fn resume(node: &mut Node) -> Vec<Sent> {
     let mut sink = Wanting::default();
-    let Node {
-        egress,
-        forwarding,
-        macs,
-        counters,
-        now,
-        ..
-    } = node;
-    egress.begin(forwarding, macs, *now);
-    egress.resume(forwarding, counters, &mut sink);
-    egress.flush(&mut sink);
+    node.resume(&mut sink);
     sink.0.0
 }
 
@@ -389,25 +355,8 @@ fn sealing_allocates_nothing() {
     let mut bulk = bulk;
     let mut tap = Tap::default();
     let allocated = allocation_counter::measure(|| {
-        let Node {
-            egress,
-            forwarding,
-            macs,
-            counters,
-            now,
-            ..
-        } = &mut a;
         for _ in 0..100 {
-            egress.begin(forwarding, macs, *now);
-            egress.frame(
-                &mut bulk,
-                forwarding,
-                macs,
-                counters,
-                &mut Nowhere,
-                &mut tap,
-            );
-            egress.flush(&mut Nowhere);
+            a.send([&mut bulk[..]], &mut Nowhere, &mut tap);
         }
     });
     assert_eq!(allocated.count_total, 0);

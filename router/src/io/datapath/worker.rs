@@ -3,12 +3,12 @@
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use fastpath::{
-    Counters, Datagram, DropReason, Egress, Encapsulation, Ingress, Outlets, TapTakes, TrainLimits,
-    VnetHdr,
+    Counters, Datagram, DropReason, Egress, Encapsulation, Forwarding, Ingress, Outlets, TapTakes,
+    TrainLimits, VnetHdr,
 };
 use hostnet::poll::{PollFd, PollFlags, Waker, poll};
 use hostnet::tap::{TapCapabilities, TapQueue};
@@ -57,6 +57,18 @@ pub(super) struct Parts {
     /// Where goes what pods say of multicast groups.
     pub(super) said: mpsc::Sender<Vec<u8>>,
     pub(super) waker: Arc<Waker>,
+}
+
+impl Parts {
+    /// Where trains leave, for the length of one batch.
+    fn underlay<'a>(
+        &'a self,
+        forwarding: &'a Forwarding,
+        counters: &'a Counters,
+        segment: &'a AtomicBool,
+    ) -> Underlay<'a> {
+        Underlay::new(&self.sockets, forwarding, counters, &self.seals, segment)
+    }
 }
 
 #[derive(Debug)]
@@ -242,13 +254,7 @@ impl Worker {
             ..
         } = self;
         let forwarding = shared.forwarding.load();
-        let mut underlay = Underlay::new(
-            &parts.sockets,
-            &forwarding,
-            counters,
-            &parts.seals,
-            &shared.segment,
-        );
+        let mut underlay = parts.underlay(&forwarding, counters, &shared.segment);
         egress.begin(&forwarding, &shared.macs, shared.now());
         egress.resume(&forwarding, counters, &mut underlay);
         egress.flush(&mut underlay);
@@ -265,13 +271,7 @@ impl Worker {
             ..
         } = self;
         let forwarding = shared.forwarding.load();
-        let mut underlay = Underlay::new(
-            &parts.sockets,
-            &forwarding,
-            counters,
-            &parts.seals,
-            &shared.segment,
-        );
+        let mut underlay = parts.underlay(&forwarding, counters, &shared.segment);
         let mut tap = TapWriter::new(&parts.queues, &shared.conversations, counters);
         egress.begin(&forwarding, &shared.macs, shared.now());
         let (mut reads, mut datagrams) = (0, 0);
@@ -323,13 +323,7 @@ impl Worker {
             ..
         } = self;
         let forwarding = shared.forwarding.load();
-        let mut underlay = Underlay::new(
-            &parts.sockets,
-            &forwarding,
-            counters,
-            &parts.seals,
-            &shared.segment,
-        );
+        let mut underlay = parts.underlay(&forwarding, counters, &shared.segment);
         let mut tap = TapWriter::new(&parts.queues, &shared.conversations, counters);
         let mut control = ProbeQueue {
             queue: &parts.probes,
