@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use nix::sys::signal::{SigSet, Signal};
 
 use super::complain;
+use super::router::RouterArgs;
 use crate::install::CniDirs;
 
 /// Flags of both.
@@ -19,9 +20,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
     conf_dir: PathBuf,
 
-    /// Control socket of the router
-    #[arg(long, env = "WEFT_SOCKET", value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-    socket: PathBuf,
+    #[command(flatten)]
+    router: RouterArgs,
 }
 
 /// Flags of `weft uninstall-cni`.
@@ -45,7 +45,7 @@ impl Args {
 }
 
 pub(super) fn install(args: &Args) -> ExitCode {
-    match args.dirs().install(&args.socket) {
+    match args.dirs().install(args.router.socket()) {
         Ok(true) => {
             println!("installed");
             ExitCode::SUCCESS

@@ -1,15 +1,11 @@
 //! `weft connect`: names addresses at which this node finds others.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use control::{Client, ConnectRequest};
+use control::ConnectRequest;
 
 use super::complain;
-
-/// Longer than the router allows itself, so that its own answer is seen.
-const DEADLINE: Duration = Duration::from_secs(12);
+use super::router::RouterArgs;
 
 /// Flags of `weft connect`.
 #[derive(Debug, clap::Args)]
@@ -22,9 +18,8 @@ pub(super) struct Args {
     #[arg(long)]
     replace: bool,
 
-    /// Control socket of the router
-    #[arg(long, env = "WEFT_SOCKET", value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-    socket: PathBuf,
+    #[command(flatten)]
+    router: RouterArgs,
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
@@ -32,7 +27,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         targets: args.addresses.clone(),
         replace: args.replace,
     };
-    match Client::new(&args.socket, DEADLINE).connect_peers(&request) {
+    match args.router.client().connect_peers(&request) {
         Ok(answer) => {
             println!("targets: {}", answer.targets.join(", "));
             println!("weft status targets shows what becomes of them");

@@ -10,6 +10,7 @@ use control::Client;
 use hostnet::nft::{Family, Nft, NftError};
 use hostnet::sysctl;
 
+use super::router::RouterArgs;
 use crate::doctor::{Level, Seen, examine};
 use crate::install::PLUGIN;
 
@@ -19,9 +20,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Flags of `weft doctor`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Control socket of the router
-    #[arg(long, env = "WEFT_SOCKET", value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-    socket: PathBuf,
+    #[command(flatten)]
+    router: RouterArgs,
 
     /// Where the container runtime finds plugins
     #[arg(
@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
 }
 
 fn look(args: &Args) -> Seen {
-    let router = Client::new(&args.socket, DEADLINE).status();
+    let router = Client::new(args.router.socket(), DEADLINE).status();
     let tun = OpenOptions::new()
         .read(true)
         .write(true)

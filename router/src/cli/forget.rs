@@ -1,15 +1,11 @@
 //! `weft forget`: takes back addresses of `weft connect` and of the settings.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use control::{Client, ForgetRequest};
+use control::ForgetRequest;
 
 use super::complain;
-
-/// Longer than the router allows itself, so that its own answer is seen.
-const DEADLINE: Duration = Duration::from_secs(12);
+use super::router::RouterArgs;
 
 /// Flags of `weft forget`.
 #[derive(Debug, clap::Args)]
@@ -18,16 +14,15 @@ pub(super) struct Args {
     #[arg(required = true, value_name = "HOST[:PORT]")]
     addresses: Vec<String>,
 
-    /// Control socket of the router
-    #[arg(long, env = "WEFT_SOCKET", value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-    socket: PathBuf,
+    #[command(flatten)]
+    router: RouterArgs,
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
     let request = ForgetRequest {
         targets: args.addresses.clone(),
     };
-    match Client::new(&args.socket, DEADLINE).forget_peers(&request) {
+    match args.router.client().forget_peers(&request) {
         Ok(answer) => {
             for target in &answer.unknown {
                 complain(format_args!("{target} was no target here"));

@@ -10,6 +10,7 @@ mod forget;
 mod leave;
 mod ps;
 mod rmpeer;
+mod router;
 mod run;
 mod status;
 

@@ -1,26 +1,19 @@
 //! `weft ps`: the containers of this node, their Ethernet addresses and their addresses.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
-
-use control::Client;
 
 use super::complain;
-
-/// Longer than the router allows itself, so that its own answer is seen.
-const DEADLINE: Duration = Duration::from_secs(12);
+use super::router::RouterArgs;
 
 /// Flags of `weft ps`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Control socket of the router
-    #[arg(long, env = "WEFT_SOCKET", value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-    socket: PathBuf,
+    #[command(flatten)]
+    router: RouterArgs,
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
-    match Client::new(&args.socket, DEADLINE).status() {
+    match args.router.client().status() {
         Ok(status) => {
             println!(
                 "{:<64}  {:<15}  {:<17}  ADDRESS",

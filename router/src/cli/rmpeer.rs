@@ -1,16 +1,12 @@
 //! `weft rmpeer`: takes over the addresses of a node that is gone for good.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use control::{Client, RemoveRequest};
+use control::RemoveRequest;
 use wire::PeerName;
 
 use super::complain;
-
-/// Longer than the router allows itself, so that its own answer is seen.
-const DEADLINE: Duration = Duration::from_secs(12);
+use super::router::RouterArgs;
 
 /// Flags of `weft rmpeer`.
 #[derive(Debug, clap::Args)]
@@ -19,13 +15,12 @@ pub(super) struct Args {
     #[arg(required = true, value_name = "NAME")]
     names: Vec<PeerName>,
 
-    /// Control socket of the router
-    #[arg(long, env = "WEFT_SOCKET", value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-    socket: PathBuf,
+    #[command(flatten)]
+    router: RouterArgs,
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
-    let client = Client::new(&args.socket, DEADLINE);
+    let client = args.router.client();
     let mut code = ExitCode::SUCCESS;
     for name in &args.names {
         let removed = client.remove(&RemoveRequest { name: name.clone() });

@@ -4,24 +4,20 @@ mod network;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
-use control::{Client, IpamStatus, OverlayStatus, PeerStatus, SessionStatus, Status};
+use control::{IpamStatus, OverlayStatus, PeerStatus, SessionStatus, Status};
 
 use super::complain;
-
-/// Longer than the router allows itself, so that its own answer is seen.
-const DEADLINE: Duration = Duration::from_secs(12);
+use super::router::RouterArgs;
 
 /// Flags of `weft status`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Control socket of the router
-    #[arg(long, env = "WEFT_SOCKET", value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
-    socket: PathBuf,
+    #[command(flatten)]
+    router: RouterArgs,
 
     /// Only this part
     #[arg(value_enum)]
@@ -55,7 +51,7 @@ enum Format {
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
-    let status = match Client::new(&args.socket, DEADLINE).status() {
+    let status = match args.router.client().status() {
         Ok(status) => status,
         Err(error) => {
             complain(error);
