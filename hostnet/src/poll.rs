@@ -20,6 +20,12 @@ pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usi
     }
 }
 
+/// Has the kernel end the calling thread's waits when their time is over, not up to 50 us later
+/// (`PR_SET_TIMERSLACK`).
+pub fn wait_exactly() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_timerslack(1)?)
+}
+
 /// Wakes a thread that polls it, from any thread (eventfd(2)).
 #[derive(Debug)]
 pub struct Waker {

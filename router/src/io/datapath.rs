@@ -8,6 +8,7 @@
 mod conversations;
 mod keys;
 mod links;
+mod moderation;
 mod probes;
 mod sinks;
 mod spin;

@@ -18,11 +18,12 @@ use wire::flow;
 
 use super::Shared;
 use super::keys::{SealEvent, Sealers};
+use super::moderation::Moderation;
 use super::probes::{ProbeArrival, ProbeQueue};
 use super::sinks::{Sockets, TapWriter, Underlay};
 
 /// Reads from the TAP in one turn.
-const TAP_BUDGET: usize = 64;
+const TAP_BUDGET: u32 = 64;
 /// Datagrams that these may make: 64 full super-frames at the ordinary MTU, some milliseconds' work.
 /// A pod that asks for tiny segments gets no more.
 const DATAGRAM_BUDGET: usize = 64 * 46;
@@ -37,6 +38,8 @@ const FULL_RUNS: usize = 4;
 const FULL: usize = 8 << 10;
 /// The longest read: the header, and a frame of 64 KB with its Ethernet header and VLAN tags.
 const READ_LEN: usize = VnetHdr::LEN + 65_536 + 22;
+/// Datagrams that are sent at once, without waiting for more.
+const HALF_TRAIN: usize = 32;
 /// How long a worker sleeps at most, so that its tick shows that it lives.
 const SLEEP: Duration = Duration::from_secs(1);
 
@@ -83,6 +86,7 @@ pub(super) struct Worker {
     /// For small runs and for full ones; which is used next follows from what came last.
     batches: [RecvBatch; 2],
     full: bool,
+    moderation: Moderation,
     /// What the kernel had dropped for want of room in the receive buffers when it was last asked.
     dropped: [u32; 2],
 }
@@ -129,12 +133,16 @@ impl Worker {
             buffer: vec![0; READ_LEN].into_boxed_slice(),
             batches: [RecvBatch::new(SMALL_RUNS), RecvBatch::new(FULL_RUNS)],
             full: false,
+            moderation: Moderation::new(Instant::now()),
             dropped: [0; 2],
         }
     }
 
     /// Runs until told to stop, or until the TAP is gone; who looks at the thread sees which.
     pub(super) fn run(mut self) {
+        if let Err(error) = hostnet::poll::wait_exactly() {
+            tracing::debug!(%error, "short waits may be longer");
+        }
         let mut ready = Ready {
             tap: true,
             vxlan: true,
@@ -268,6 +276,7 @@ impl Worker {
             counters,
             egress,
             buffer,
+            moderation,
             ..
         } = self;
         let forwarding = shared.forwarding.load();
@@ -275,6 +284,7 @@ impl Worker {
         let mut tap = TapWriter::new(&parts.queues, &shared.conversations, counters);
         egress.begin(&forwarding, &shared.macs, shared.now());
         let (mut reads, mut datagrams) = (0, 0);
+        let (mut patient, mut counted) = (true, 0);
         let more = loop {
             if reads == TAP_BUDGET || datagrams >= DATAGRAM_BUDGET {
                 break true;
@@ -293,7 +303,18 @@ impl Worker {
                         egress.frame(read, &forwarding, macs, counters, &mut underlay, &mut tap);
                     reads += 1;
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    moderation.count(reads - counted, Instant::now());
+                    counted = reads;
+                    match moderation.hold() {
+                        // Once in a turn, and only for a train that is not half full yet.
+                        Some(hold) if patient && datagrams < HALF_TRAIN => {
+                            patient = false;
+                            wait_for(&parts.waker, hold);
+                        }
+                        _ => break false,
+                    }
+                }
                 Err(error) => {
                     // EIO while the TAP is down, EBADFD when it is gone, which poll tells.
                     tracing::debug!(%error, "read from the TAP failed");
@@ -380,4 +401,11 @@ impl Worker {
         }
         more
     }
+}
+
+/// Sleeps, unless woken.
+fn wait_for(waker: &Waker, time: Duration) {
+    let mut woken = [PollFd::new(waker.as_fd(), PollFlags::POLLIN)];
+    // Not having waited does no harm.
+    let _ = poll(&mut woken, Some(time));
 }
