@@ -146,7 +146,7 @@ pub struct Counters {
     pub(crate) too_big_reports: AtomicU64,
     /// Frames whose checksum was completed here.
     pub(crate) checksums_completed: AtomicU64,
-    /// Datagrams whose inner checksum a peer's kernel had left partial.
+    /// Datagrams whose inner checksum was left partial: by a peer's kernel, or because they were sealed.
     pub(crate) partial_checksums: AtomicU64,
     /// Datagrams whose inner checksum is wrong; passed on unjoined, for the receiver to judge.
     pub(crate) bad_checksums: AtomicU64,

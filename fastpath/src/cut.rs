@@ -10,6 +10,16 @@ use crate::dissect::{
 };
 use crate::vnet::{GsoType, VnetHdr};
 
+/// What is written for transport checksums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sums {
+    /// The sum over pseudo header, header and payload.
+    Complete,
+    /// That of the pseudo header alone, as the kernel leaves it to a device: for a way on which
+    /// something stronger protects the frame.
+    Partial,
+}
+
 /// A super-frame whose headers have been found to agree with the kernel's description.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SuperFrame<'a> {
@@ -87,7 +97,7 @@ impl<'a> SuperFrame<'a> {
         clippy::cast_possible_truncation,
         reason = "new() bounds a segment to 65,535 bytes, and identification and sequence wrap"
     )]
-    pub(crate) fn write(&self, i: usize, out: &mut [u8]) {
+    pub(crate) fn write(&self, i: usize, out: &mut [u8], sums: Sums) {
         let from = self.payload + i * self.mss;
         let payload_len = out.len() - self.payload;
         out[..self.payload].copy_from_slice(&self.frame[..self.payload]);
@@ -117,18 +127,19 @@ impl<'a> SuperFrame<'a> {
         }
 
         let field = at + checksum_offset(self.protocol);
-        put16(out, field, 0);
         let pseudo = pseudo_sum(out, self.version, ip, self.protocol, out.len() - at);
-        let sum = !checksum::fold(checksum::sum(pseudo, &out[at..]));
-        // RFC 768: a computed zero is sent as all ones, for zero means that there is none.
-        put16(
-            out,
-            field,
-            if sum == 0 && self.protocol == UDP {
-                0xffff
-            } else {
-                sum
-            },
-        );
+        let sum = match sums {
+            Sums::Partial => checksum::fold(pseudo),
+            Sums::Complete => {
+                put16(out, field, 0);
+                let sum = !checksum::fold(checksum::sum(pseudo, &out[at..]));
+                if self.protocol == UDP {
+                    checksum::nonzero(sum)
+                } else {
+                    sum
+                }
+            }
+        };
+        put16(out, field, sum);
     }
 }

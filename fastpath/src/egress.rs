@@ -4,7 +4,7 @@ use wire::{Mac, checksum, flow, membership, vxlan};
 
 use crate::audience::Audience;
 use crate::counters::{Counters, DropReason, add};
-use crate::cut::SuperFrame;
+use crate::cut::{Sums, SuperFrame};
 use crate::forwarding::{Encapsulation, Entry, Forwarding, Link, Slot};
 use crate::ingress::{FrameSink, plain_header};
 use crate::mac_table::{MacCache, MacTable, Port};
@@ -337,7 +337,7 @@ impl Egress {
                 let mut datagrams = 0;
                 for i in 0..whole.count() {
                     scratch.resize(whole.len(i), 0);
-                    whole.write(i, &mut scratch);
+                    whole.write(i, &mut scratch, Sums::Complete);
                     datagrams += self.fragment(&scratch, key, entry, sealing, sink)?;
                 }
                 self.scratch = scratch;
@@ -345,11 +345,16 @@ impl Egress {
             }
             Outgoing::Cut(whole) => {
                 let mut seal = seal(sealing, whole.count())?;
+                // What a tag protects needs no sum, and the other side's kernel none to verify.
+                let sums = match seal {
+                    None => Sums::Complete,
+                    Some(_) => Sums::Partial,
+                };
                 for i in 0..whole.count() {
                     let (header, len) = (&self.header, whole.len(i));
                     self.outbox
                         .put(key, entry, seal.as_mut(), len, header, sink, |room| {
-                            whole.write(i, room);
+                            whole.write(i, room, sums);
                         });
                 }
                 Ok(whole.count())

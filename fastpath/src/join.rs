@@ -3,7 +3,8 @@
 //!
 //! Nothing is copied: a joined frame is the headers of its first segment, rewritten, and
 //! references to the payloads where they were received. A joined frame tells the kernel that its
-//! checksum needs no look (`NEEDS_CSUM`), so every segment's is verified before it is joined.
+//! checksum needs no look (`NEEDS_CSUM`), so every segment's is verified before it is joined, unless
+//! it was left partial: there is nothing to verify then.
 
 use arrayvec::ArrayVec;
 use wire::checksum;
@@ -50,7 +51,7 @@ struct Flow<'a> {
     bytes: usize,
     /// Flags of the last segment.
     flags: u8,
-    /// Whether the segments' checksums were left partial.
+    /// Whether the first segment's checksum was left partial. That of a run of several always is.
     partial: bool,
     /// Whether the second segment had the first one's IPv4 identification.
     same_id: bool,
@@ -250,7 +251,7 @@ impl<'a> Joiner<'a> {
             .position(|flow| flow.same_flow(frame, &layout));
         if let Some(known) = known {
             let flow = &mut self.flows[known];
-            if sound && flow.partial == partial && flow.takes(frame, &layout) {
+            if sound && flow.takes(frame, &layout) {
                 flow.take(frame, &layout);
                 return;
             }

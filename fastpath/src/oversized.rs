@@ -8,7 +8,7 @@
 use wire::checksum;
 
 use crate::counters::{Counters, DropReason, add};
-use crate::cut::SuperFrame;
+use crate::cut::{Sums, SuperFrame};
 use crate::dissect::{TCP, TCP_CHECKSUM, Transport, Verified, Version, put16};
 use crate::ingress::{FrameSink, plain_header};
 use crate::join::MAX_HEADERS;
@@ -70,7 +70,7 @@ pub(crate) fn deliver(
     let whole = SuperFrame::new(&header, &frame[..layout.end]).ok_or(DropReason::PeerTooBig)?;
     for i in 0..whole.count() {
         scratch.resize(whole.len(i), 0);
-        whole.write(i, scratch);
+        whole.write(i, scratch, Sums::Complete);
         sink.deliver(&[&plain_header(), scratch]);
     }
     add(&counters.tap_tx_frames, whole.count() as u64);

@@ -174,6 +174,53 @@ fn resume(node: &mut Node) -> Vec<Sent> {
     sink.0.0
 }
 
+/// What the tag protects is not summed a second time: neither here, nor in the pod's kernel.
+#[test]
+fn cut_segments_cross_sealed_with_partial_sums_and_join_with_complete_ones() {
+    let (mut a, mut b, seals, opens) = pair();
+    agree(&seals, &opens, 7);
+    let cut = Tcp::new(3 * 1_362);
+    // What follows is a short segment of the same flow, whose sum is complete.
+    let follows = Tcp {
+        sequence: cut.sequence.wrapping_add(3 * 1_362),
+        id: cut.id + 3,
+        ..Tcp::new(500)
+    };
+    let whole = read(VnetHdr::PLAIN, &follows.frame());
+    let sent = a.read_tap([read(cut.header(1_362), &cut.partial()), whole]);
+    let mut datagrams = sent.iter().flat_map(|sent| sent.datagrams.clone());
+    let mut first = datagrams.next().unwrap();
+    let open = OpenKey::new(Cipher::Aes256Gcm, &[1; 32], 7);
+    let segment = Tcp {
+        payload: cut.payload[..1_362].to_vec(),
+        ..cut.clone()
+    };
+    assert_eq!(open.open(&mut first).unwrap().frame, segment.partial());
+
+    let (came, _) = receive(&mut b, 1, &sent);
+    let joined = Tcp {
+        payload: [&cut.payload[..], &follows.payload].concat(),
+        ..cut
+    };
+    assert_eq!(came.tap.0, [read(joined.header(1_362), &joined.partial())]);
+    // A TAP that completes no sums gets whole ones.
+    b.ingress = fastpath::Ingress::default();
+    let sent = a.read_tap([read(joined.header(1_362), &joined.partial())]);
+    let (came, _) = receive(&mut b, 1, &sent);
+    assert_eq!(came.tap.0.len(), 4);
+    assert_eq!(
+        came.tap.0[0],
+        read(
+            VnetHdr::PLAIN,
+            &Tcp {
+                payload: joined.payload[..1_362].to_vec(),
+                ..joined
+            }
+            .frame()
+        )
+    );
+}
+
 #[test]
 fn i4_frames_wait_for_a_key_and_cross_when_it_comes() {
     let (mut a, mut b, seals, opens) = pair();
