@@ -108,6 +108,9 @@ pub struct OverlayStatus {
     pub offloads: Vec<String>,
     /// Whether frames are sealed on the underlay.
     pub encrypted: bool,
+    /// Networks that are excepted from that where the other side says so too.
+    #[serde(default)]
+    pub trusted_subnets: Vec<IpNet>,
 }
 
 /// A link to a peer or to a foreign VTEP.
@@ -152,6 +155,10 @@ pub struct PeerStatus {
     pub since_secs: u64,
     /// How frames travel.
     pub encapsulation: Encapsulation,
+    /// The network that both sides trust, for which frames are in the clear though others are sealed;
+    /// none: they are as [`OverlayStatus::encrypted`] says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain: Option<IpNet>,
     /// Largest inner IP packet that the link carries, in bytes.
     pub mtu: u16,
     /// Smoothed round-trip time, in microseconds.
@@ -239,6 +246,9 @@ pub struct WayStatus {
     /// Whether frames take it.
     #[serde(default)]
     pub in_use: bool,
+    /// The network that both sides trust, for which this way is in the clear though others are sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain: Option<IpNet>,
     /// Where datagrams go, once that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<SocketAddr>,

@@ -304,7 +304,10 @@ impl Egress {
         let sealing = match &entry.link.sealer {
             // Whatever a link is said to be: VXLAN is in the clear, and so is what nobody seals.
             _ if self.sealed && entry.link.encapsulation == Encapsulation::Vxlan => {
-                return Err(DropReason::PlainRefused);
+                if !entry.link.is_plain_at(entry.link.endpoint.ip()) {
+                    return Err(DropReason::PlainRefused);
+                }
+                None
             }
             None if self.sealed => return Err(DropReason::PlainRefused),
             None => None,

@@ -44,6 +44,9 @@ pub struct Link {
     pub sources: Vec<IpAddr>,
     /// What seals its frames, in sleeve; none: they are in the clear.
     pub sealer: Option<Arc<Sealer>>,
+    /// Where all is sealed: the peer's address, to and from which frames may be in the clear all the
+    /// same, in VXLAN.
+    pub plain: Option<IpAddr>,
     /// What crossed it. Shared by successive snapshots.
     pub counters: Arc<LinkCounters>,
 }
@@ -59,8 +62,15 @@ impl Link {
             sleeve: None,
             sources: Vec::new(),
             sealer: None,
+            plain: None,
             counters: Arc::default(),
         }
+    }
+
+    /// Whether frames may be in the clear to and from this address where others are sealed.
+    pub(crate) fn is_plain_at(&self, address: IpAddr) -> bool {
+        let plain = self.plain.map(|plain| plain.to_canonical());
+        plain == Some(address.to_canonical())
     }
 }
 
@@ -74,6 +84,8 @@ pub struct Forwarding {
     links: Vec<Option<Entry>>,
     flood: Vec<Slot>,
     by_source: HashMap<IpAddr, Slot, FixedState>,
+    /// As `by_source`, of those from which frames may come in the clear where all is sealed.
+    by_plain: HashMap<IpAddr, Slot, FixedState>,
     by_peer: HashMap<PeerId, Slot, FixedState>,
     /// Addresses from which sleeve may come: of peers and of relays.
     neighbours: HashSet<IpAddr, FixedState>,
@@ -109,6 +121,7 @@ impl Forwarding {
             links: Vec::new(),
             flood: Vec::new(),
             by_source: HashMap::default(),
+            by_plain: HashMap::default(),
             by_peer: HashMap::default(),
             neighbours: HashSet::default(),
             resolver: Resolver::default(),
@@ -138,6 +151,10 @@ impl Forwarding {
                 snapshot.by_source.entry(source).or_insert(slot);
                 snapshot.neighbours.insert(source);
             }
+            if let Some(plain) = link.plain {
+                let plain = plain.to_canonical();
+                snapshot.by_plain.entry(plain).or_insert(slot);
+            }
             if let Some(peer) = link.peer {
                 snapshot.by_peer.entry(peer).or_insert(slot);
                 snapshot.neighbours.insert(ip);
@@ -148,7 +165,7 @@ impl Forwarding {
         snapshot
     }
 
-    /// The same, where nothing may leave or be taken in the clear.
+    /// The same, where nothing may leave or be taken in the clear but where a link says so.
     #[must_use]
     pub fn sealed(self) -> Self {
         Self {
@@ -157,7 +174,7 @@ impl Forwarding {
         }
     }
 
-    /// Whether nothing may leave or be taken in the clear.
+    /// Whether nothing may leave or be taken in the clear but where a link says so.
     pub fn is_sealed(&self) -> bool {
         self.sealed
     }
@@ -213,9 +230,19 @@ impl Forwarding {
         &self.flood
     }
 
-    /// The link whose VXLAN comes from this address.
+    /// The link whose VXLAN comes from this address; where all is sealed, only if it may.
     pub fn source(&self, address: IpAddr) -> Option<Slot> {
-        self.by_source.get(&address.to_canonical()).copied()
+        let by_address = match self.sealed {
+            true => &self.by_plain,
+            false => &self.by_source,
+        };
+        by_address.get(&address.to_canonical()).copied()
+    }
+
+    /// Whether VXLAN may be sent to this address of a peer.
+    pub fn allows_vxlan(&self, peer: PeerId, address: IpAddr) -> bool {
+        let link = self.peer(peer).and_then(|slot| self.link(slot));
+        !self.sealed || link.is_some_and(|link| link.is_plain_at(address))
     }
 
     /// The link to a peer.

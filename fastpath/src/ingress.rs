@@ -219,7 +219,7 @@ impl<'a> Batch<'_, 'a> {
                 usize::from(link.mtu) + HEADER_LEN + VLAN_TAG_LEN
             });
         let bytes: &'a [u8] = bytes;
-        if self.forwarding.is_sealed() {
+        if self.forwarding.is_sealed() && slot.is_none() {
             let datagrams = bytes.chunks(segment).len() as u64;
             return self.counters.drop(DropReason::PlainRefused, datagrams);
         }

@@ -84,6 +84,12 @@ pub fn run(
             "--vtep {vtep} speaks VXLAN, which is in the clear, and there is a password: leave one out"
         );
     }
+    if let (true, Some(subnet)) = (passwords.is_empty(), settings.trusted_subnets.first()) {
+        anyhow::bail!(
+            "--trusted-subnets {subnet} excepts a network from encryption, and there is no password, so \
+             that all is in the clear: set --password-file, or leave it out"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
@@ -566,6 +572,7 @@ fn mesh_config(
         underlay_mtu: underlay.mtu,
         mtu,
         sealed,
+        trusted: settings.trusted_subnets.clone(),
         ..LinkConfig::new(me.id, me.run, random()?)
     };
     let mut config = mesh::Config::new(me, random()?);

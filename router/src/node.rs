@@ -645,6 +645,7 @@ impl ControlService for Node {
             sleeve_port: self.settings.sleeve_port,
             offloads,
             encrypted: self.sessions.is_some(),
+            trusted_subnets: self.settings.trusted_subnets.clone(),
         };
         let sessions = match &self.sessions {
             Some(sessions) => sessions.view().await,

@@ -133,6 +133,17 @@ pub struct Options {
     #[serde(deserialize_with = "given::list")]
     pub allow_identity: Option<Vec<Given>>,
 
+    /// Network of the underlay in which nodes with a password send frames in the clear to those that
+    /// trust them too; control stays encrypted. Repeat or separate with commas [default: none]
+    #[arg(
+        long,
+        env = "WEFT_TRUSTED_SUBNETS",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    #[serde(deserialize_with = "given::list")]
+    pub trusted_subnets: Option<Vec<Given>>,
+
     /// How long a session's keys are in use, 1s to 2m [default: 2m]
     #[arg(long, env = "WEFT_REKEY_INTERVAL", value_name = "DURATION")]
     pub rekey_interval: Option<Given>,
@@ -253,6 +264,7 @@ impl Options {
             ipam_default_subnet: text(self.ipam_default_subnet, lower.ipam_default_subnet),
             password_file: text(self.password_file, lower.password_file),
             allow_identity: list(self.allow_identity, lower.allow_identity),
+            trusted_subnets: list(self.trusted_subnets, lower.trusted_subnets),
             rekey_interval: text(self.rekey_interval, lower.rekey_interval),
             ipam_hold_down: text(self.ipam_hold_down, lower.ipam_hold_down),
             mtu: text(self.mtu, lower.mtu),

@@ -157,6 +157,11 @@ fn peer(
                 fastpath::Encapsulation::Sleeve => Encapsulation::Sleeve,
             }
         }),
+        plain: link
+            .filter(|(target, _)| {
+                target.encapsulation == fastpath::Encapsulation::Vxlan && target.plain.is_some()
+            })
+            .and_then(|_| judged?.ways.iter().find_map(|way| way.plain)),
         mtu: link
             .map(|(target, _)| target.mtu)
             .or(view.mtu)
@@ -183,6 +188,7 @@ fn way(view: &WayView, relay: impl Fn(PeerId) -> String) -> WayStatus {
         },
         via: view.relay.map(relay),
         in_use: view.chosen,
+        plain: view.plain,
         address: view.endpoint,
         state: state(view.state),
         reason: view.reason.clone(),
@@ -237,6 +243,7 @@ fn nobody_yet(view: &TargetView) -> Option<PeerStatus> {
         reason: view.reason.clone(),
         since_secs: 0,
         encapsulation: Encapsulation::Vxlan,
+        plain: None,
         mtu: 0,
         rtt_us: None,
         loss_percent: None,
@@ -294,6 +301,7 @@ fn foreign(vtep: &Vtep, used: &VtepUse, links: &LinkMap<'_>, now: Duration) -> P
         reason,
         since_secs: now.saturating_sub(vtep.since).as_secs(),
         encapsulation: Encapsulation::Vxlan,
+        plain: None,
         mtu: link.map(|(target, _)| target.mtu).unwrap_or_default(),
         rtt_us: None,
         loss_percent: None,
@@ -357,6 +365,7 @@ pub(crate) mod sample {
             sleeve_port: 6783,
             offloads: vec!["tso".to_owned(), "udp-gso".to_owned()],
             encrypted: false,
+            trusted_subnets: Vec::new(),
         };
         let view = |n: u8, name: &str, state, reason: Option<&str>| PeerView {
             name: name.parse().unwrap(),
@@ -453,6 +462,7 @@ pub(crate) mod sample {
             encapsulation,
             relay: None,
             chosen: good.is_some() && port == 6784,
+            plain: None,
             endpoint: Some(([192, 0, 2, n], port).into()),
             state: good.map_or(LinkState::Down, |_| LinkState::Up),
             reason: good.is_none().then(|| format!("no reply on UDP {port}")),

@@ -20,7 +20,7 @@ use crate::settings::Endpoint;
 #[derive(Debug)]
 pub struct Switch {
     underlay_mtu: u16,
-    /// Where sleeve is received, if all goes by it, sealed.
+    /// Where sleeve is received, if all goes by it, sealed, but what is agreed to be in the clear.
     sealed_port: Option<u16>,
     vxlan_port: u16,
     own: BTreeSet<SocketAddr>,
@@ -33,6 +33,8 @@ struct Peer {
     name: PeerName,
     path: Path,
     sleeve: Option<SocketAddr>,
+    /// Where its frames may be in the clear though others are sealed.
+    plain: Option<IpAddr>,
     /// Where it was found, the latest last.
     addresses: Vec<IpAddr>,
 }
@@ -94,7 +96,7 @@ impl Switch {
         }
     }
 
-    /// The same, where all goes by sleeve on this port, sealed.
+    /// The same, where all goes by sleeve on this port, sealed, but what is agreed to be in the clear.
     #[must_use]
     pub fn sealed(self, port: u16) -> Self {
         Self {
@@ -104,17 +106,21 @@ impl Switch {
     }
 
     /// A peer's link is up, or has changed. `sleeve` is where sleeve reaches it directly, whatever
-    /// the path is.
+    /// the path is; `plain` where its frames may be in the clear though others are sealed.
     pub fn peer_up(
         &mut self,
         id: PeerId,
         name: PeerName,
         mut path: Path,
         sleeve: Option<SocketAddr>,
+        plain: Option<IpAddr>,
     ) {
         path.endpoint = canonical(path.endpoint);
         let mut sleeve = sleeve.map(canonical);
-        if let (Some(port), mesh::Encapsulation::Vxlan) = (self.sealed_port, path.encapsulation) {
+        let plain = plain.map(|plain| plain.to_canonical());
+        if let (Some(port), mesh::Encapsulation::Vxlan) = (self.sealed_port, path.encapsulation)
+            && plain != Some(path.endpoint.ip())
+        {
             path.encapsulation = mesh::Encapsulation::Sleeve;
             path.endpoint.set_port(port);
             sleeve = Some(path.endpoint);
@@ -134,6 +140,7 @@ impl Switch {
                 name,
                 path,
                 sleeve,
+                plain,
                 addresses,
             },
         );
@@ -222,6 +229,7 @@ impl Switch {
                         .min(self.link_mtu(encapsulation, endpoint.ip())),
                     sleeve: peer.sleeve,
                     sources: peer.addresses.clone(),
+                    plain: peer.plain,
                 }
             })
         })
@@ -256,7 +264,7 @@ impl Switch {
             (Encapsulation::Sleeve, IpAddr::V4(_)) => sleeve::OVERHEAD_IPV4,
             (Encapsulation::Sleeve, IpAddr::V6(_)) => sleeve::OVERHEAD_IPV6,
         };
-        let seal = if self.sealed_port.is_some() {
+        let seal = if self.sealed_port.is_some() && encapsulation == Encapsulation::Sleeve {
             sleeve::SEAL_LEN
         } else {
             0
@@ -315,7 +323,7 @@ mod tests {
     fn by(switch: &mut Switch, n: u8, path: Path, sleeve: Option<&str>) {
         let name = format!("node-{n}").parse().unwrap();
         let sleeve = sleeve.map(|text| text.parse().unwrap());
-        switch.peer_up(PeerId([n; 8]), name, path, sleeve);
+        switch.peer_up(PeerId([n; 8]), name, path, sleeve, None);
     }
 
     /// The way to node `n` in sleeve, by the node `via`.
@@ -426,6 +434,24 @@ mod tests {
             endpoints(&switch),
             ["192.0.2.2:6783", "192.0.2.3:6783", "192.0.2.3:8472"]
         );
+    }
+
+    #[test]
+    fn i4_a_sealed_switch_has_vxlan_only_where_both_sides_trust() {
+        let mut switch = switch(&[]).sealed(6783);
+        let path = || Path::vxlan(PeerId([1; 8]), "192.0.2.2:6784".parse().unwrap(), 1414);
+        let name: PeerName = "node-1".parse().unwrap();
+        for (plain, expected) in [
+            (None, (Encapsulation::Sleeve, 6783, 1414)),
+            (Some([192, 0, 2, 3]), (Encapsulation::Sleeve, 6783, 1414)),
+            (Some([192, 0, 2, 2]), (Encapsulation::Vxlan, 6784, 1414)),
+        ] {
+            let plain = plain.map(IpAddr::from);
+            switch.peer_up(PeerId([1; 8]), name.clone(), path(), None, plain);
+            let link = switch.links().remove(0);
+            let found = (link.encapsulation, link.endpoint.port(), link.mtu);
+            assert_eq!((found, link.plain), (expected, plain));
+        }
     }
 
     #[test]

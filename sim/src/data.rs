@@ -217,7 +217,10 @@ impl Cluster {
             return;
         }
         let reply = Probe {
-            kind: ProbeKind::Reply { observed: from },
+            kind: ProbeKind::Reply {
+                observed: from,
+                plain: false,
+            },
             source: request.destination,
             destination: request.source,
             ..request

@@ -126,6 +126,7 @@ impl Node {
                 name,
                 path,
                 sleeve,
+                ..
             } => {
                 self.links.insert(id, Link { name, path, sleeve });
             }

@@ -20,6 +20,8 @@
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+- - - -
 //! ```
 //!
+//! A reply has one byte more, 1, if its sender lets frames come in the clear from the observed address.
+//!
 //! The destination is a group that no bridge lets pass (IEEE 802.1Q-2018 table 8-1) and that the
 //! packet engine takes from no pod, so that a pod can neither see a probe nor forge one. The
 //! ethertype is the one for local experiments (IEEE 802 §9.2).
@@ -41,6 +43,8 @@ pub const MIN_LEN: usize = HEADER_LEN + BODY_LEN;
 const BODY_LEN: usize = 54;
 const REQUEST: u8 = 1;
 const REPLY: u8 = 2;
+/// Behind the body of a reply: frames may come in the clear.
+const PLAIN: u8 = 1;
 
 /// A probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +73,9 @@ pub enum ProbeKind {
     Reply {
         /// Whence the request came, as its receiver saw it.
         observed: SocketAddr,
+        /// Whether the receiver, which seals what it sends, would take and send frames in the clear
+        /// there. A word that counts only where it was sealed itself.
+        plain: bool,
     },
 }
 
@@ -110,11 +117,11 @@ pub fn source_mac(peer: PeerId) -> Mac {
 }
 
 impl Probe {
-    /// The frame: of `size` bytes if this is a request, else of [`MIN_LEN`].
+    /// The frame: of `size` bytes if this is a request, else of [`MIN_LEN`] or one more.
     pub fn frame(&self) -> Vec<u8> {
-        let (kind, len, observed) = match self.kind {
-            ProbeKind::Request => (REQUEST, usize::from(self.size), None),
-            ProbeKind::Reply { observed } => (REPLY, MIN_LEN, Some(observed)),
+        let (kind, len, observed, plain) = match self.kind {
+            ProbeKind::Request => (REQUEST, usize::from(self.size), None, false),
+            ProbeKind::Reply { observed, plain } => (REPLY, MIN_LEN, Some(observed), plain),
         };
         let ip = match observed.map(|observed| observed.ip()) {
             None => Ipv6Addr::UNSPECIFIED,
@@ -132,7 +139,8 @@ impl Probe {
         frame.extend(self.nonce.to_be_bytes());
         frame.extend(ip.octets());
         frame.extend(port.to_be_bytes());
-        frame.resize(len.max(MIN_LEN), 0);
+        frame.extend(plain.then_some(PLAIN));
+        frame.resize(len.max(frame.len()), 0);
         frame
     }
 }
@@ -157,6 +165,7 @@ pub fn parse(frame: &[u8]) -> Result<Probe, ProbeError> {
             let port = u16::from_be_bytes([body[52], body[53]]);
             ProbeKind::Reply {
                 observed: SocketAddr::new(ip, port),
+                plain: frame.get(MIN_LEN) == Some(&PLAIN),
             }
         }
         other => return Err(ProbeError::Kind(other)),
@@ -206,6 +215,7 @@ mod tests {
         Probe {
             kind: ProbeKind::Reply {
                 observed: observed.parse().unwrap(),
+                plain: false,
             },
             source: TO,
             destination: FROM,
@@ -238,6 +248,25 @@ mod tests {
             *b"\x01\x80\xc2\x00\x00\x0e\x12\x12\x13\x14\x15\x16\x88\xb5\x01\x01\x00\x44"
         );
         assert_eq!(frame[50..], [0; 18]);
+    }
+
+    #[test]
+    fn consent_to_frames_in_the_clear_is_one_byte_more() {
+        let observed = "192.0.2.1:6783".parse().unwrap();
+        let kind = ProbeKind::Reply {
+            observed,
+            plain: true,
+        };
+        let probe = Probe {
+            kind,
+            ..reply(1464, "192.0.2.1:6783")
+        };
+        let mut frame = probe.frame();
+        assert_eq!(frame, [&REPLY_TO_1464[..], &[1]].concat());
+        assert_eq!(parse(&frame), Ok(probe));
+        // Anything else is none.
+        frame[MIN_LEN] = 2;
+        assert_eq!(parse(&frame), Ok(reply(1464, "192.0.2.1:6783")));
     }
 
     #[test]
@@ -280,14 +309,15 @@ mod tests {
     proptest! {
         #[test]
         fn parse_after_emit_is_the_identity(
-            size in 68_u16.., run: u64, nonce: u64, reply: bool, ip: [u8; 16], port: u16,
+            size in 68_u16.., run: u64, nonce: u64, reply: bool, ip: [u8; 16], port: u16, plain: bool,
         ) {
             let observed = SocketAddr::new(Ipv6Addr::from(ip).to_canonical(), port);
-            let kind = if reply { ProbeKind::Reply { observed } } else { ProbeKind::Request };
+            let kind = if reply { ProbeKind::Reply { observed, plain } } else { ProbeKind::Request };
             let probe = Probe { kind, run, nonce, ..request(size) };
             let frame = probe.frame();
             prop_assert!(is_probe(&frame));
-            prop_assert_eq!(frame.len(), if reply { MIN_LEN } else { usize::from(size) });
+            let len = if reply { MIN_LEN + usize::from(plain) } else { usize::from(size) };
+            prop_assert_eq!(frame.len(), len);
             prop_assert_eq!(parse(&frame), Ok(probe));
         }
 

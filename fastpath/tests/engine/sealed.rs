@@ -293,6 +293,58 @@ fn i4_nothing_plain_is_taken_or_passed_on() {
     assert_eq!(a.counters.dropped(DropReason::PlainRefused), 2);
 }
 
+/// Both sides trust the network between them: frames leave in VXLAN and are taken from that address
+/// alone, and sealed ones are taken as ever.
+#[test]
+fn i4_frames_are_in_the_clear_where_a_link_says_so_and_nowhere_else() {
+    let plain = |to: u8, at: u8, plain: u8| {
+        let (sealed, sealer) = link(to, to);
+        let link = Link {
+            encapsulation: Encapsulation::Vxlan,
+            endpoint: endpoint(at),
+            plain: Some(endpoint(plain).ip()),
+            ..sealed
+        };
+        (link, sealer)
+    };
+    let ((to_b, seals), (to_a, opens)) = (plain(2, 2, 2), plain(1, 1, 1));
+    let (mut a, mut b) = (node(1, [to_b]), node(2, [to_a]));
+    assert!(a.forwarding.allows_vxlan(peer(2), endpoint(2).ip()));
+    assert!(!a.forwarding.allows_vxlan(peer(2), endpoint(3).ip()));
+    assert!(!a.forwarding.allows_vxlan(peer(3), endpoint(2).ip()));
+    // No key is needed for it.
+    let sent = a.read_tap([small()]);
+    assert_eq!(sent[0].encapsulation, Encapsulation::Vxlan);
+    let datagrams = [sent[0].datagrams.clone()];
+    let came = b.receive_in(Encapsulation::Vxlan, endpoint(1), &datagrams);
+    assert_eq!(came.tap.0.len(), 1);
+    let came = b.receive_in(Encapsulation::Vxlan, endpoint(3), &datagrams);
+    assert_eq!(came.tap.0.len(), 0);
+    assert_eq!(b.counters.dropped(DropReason::PlainRefused), 1);
+    // In sleeve it is refused as ever, though it comes from there.
+    let frame = Tcp::new(64).frame();
+    let sleeve = [&Header::plain(peer(1), peer(2)).bytes()[..], &frame].concat();
+    let (came, _) = receive(&mut b, 1, &one(sleeve));
+    assert_eq!(came.tap.0.len(), 0);
+    assert_eq!(b.counters.dropped(DropReason::PlainRefused), 2);
+    // The other side may be ahead or behind: what it seals is taken too.
+    agree(&seals, &opens, 9);
+    let (sealed, _) = link(2, 2);
+    let back = Link {
+        sealer: Some(Arc::clone(&seals)),
+        ..sealed
+    };
+    a.forwarding = snapshot(peer(1), [back]).sealed();
+    let sent = a.read_tap([small()]);
+    assert_eq!(sent[0].encapsulation, Encapsulation::Sleeve);
+    let (came, _) = receive(&mut b, 1, &sent);
+    assert_eq!(came.tap.0.len(), 1);
+    // A link that leads elsewhere than where it was agreed sends nothing.
+    a.forwarding = snapshot(peer(1), [plain(2, 3, 2).0]).sealed();
+    assert_eq!(a.read_tap([small()]), []);
+    assert_eq!(a.counters.dropped(DropReason::PlainRefused), 1);
+}
+
 #[test]
 fn a_relay_passes_on_what_it_cannot_read() {
     let ((to_c, seals), (to_a, opens)) = (link(3, 2), link(1, 2));

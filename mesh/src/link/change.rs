@@ -1,7 +1,7 @@
 //! What the data path is told of a peer.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use wire::{PeerId, PeerName};
 
@@ -77,6 +77,10 @@ pub enum LinkChange {
         /// this node relays to it. None if it does not; then they go along `path`, if that leads
         /// through another relay.
         sleeve: Option<SocketAddr>,
+        /// Where frames are sealed: the peer's address, to and from which they may be in the clear
+        /// all the same, since both sides trust it. Frames from there are to be taken though `path`
+        /// is sealed.
+        plain: Option<IpAddr>,
     },
     /// No probe comes back from the peer on any way.
     Down {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use wire::PeerId;
 
 /// Everything that [`Links`](super::Links) need to begin.
@@ -22,6 +23,9 @@ pub struct LinkConfig {
     pub mtu: u16,
     /// Whether frames are sealed: then sleeve alone is used, and takes more room.
     pub sealed: bool,
+    /// Subnets of the underlay that this node trusts: though frames are sealed, those to and from a
+    /// peer in one of them are in the clear, in VXLAN, if the peer trusts this node's address too.
+    pub trusted: Vec<IpNet>,
     /// Seed of jitter and nonces.
     pub seed: u64,
     /// Sizes of the tables.
@@ -119,6 +123,7 @@ impl LinkConfig {
             underlay_mtu: 1500,
             mtu: 1450,
             sealed: false,
+            trusted: Vec::new(),
             seed,
             limits: LinkLimits::default(),
             timing: LinkTiming::default(),

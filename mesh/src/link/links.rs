@@ -2,10 +2,13 @@
 //!
 //! The rules are in the modules below it, by what they are about: `arrival` (probes that come in),
 //! `probing` (which probe leaves when), `waiting` (answers that do not come), `relaying` (ways
-//! through others), `choice` (which way frames take) and `told` (what others are told).
+//! through others), `choice` (which way frames take),
+//! `consent` (whether frames may be in the clear where others are sealed) and `told` (what others are
+//! told).
 
 mod arrival;
 mod choice;
+mod consent;
 mod probing;
 mod relaying;
 mod told;
@@ -19,6 +22,8 @@ use std::time::Duration;
 use wire::{PeerId, sleeve, vxlan};
 
 use self::choice::addresses;
+pub(crate) use self::consent::Consent;
+use self::consent::UNTRUSTED;
 use super::budget::{Bucket, Budget};
 use super::change::{Encapsulation, LinkChange};
 use super::config::LinkConfig;
@@ -105,10 +110,7 @@ impl Links {
             LinkInput::Activity(list) => self.activity(&list, now),
             LinkInput::TooBig { id, encapsulation } => self.too_big(id, encapsulation, now),
             LinkInput::UnderlayMtu(mtu) => self.underlay_mtu(mtu, now),
-            LinkInput::Addresses(addresses) => {
-                self.config.addresses = addresses;
-                self.tell_seen();
-            }
+            LinkInput::Addresses(addresses) => self.addresses(addresses, now),
             LinkInput::Timeout => {}
         }
         while let Some(timer) = self.timers.pop_due(now) {
@@ -151,19 +153,22 @@ impl Links {
                 Some(via) => self.sleeve_of(via),
                 None => way.candidates.current().or_else(|| way.candidates.first()),
             };
-            let barred = kind == Kind::Vxlan && self.config.sealed;
-            let (state, reason) = if barred {
-                (
-                    LinkState::Down,
-                    Some("not used: frames are sealed".to_owned()),
-                )
-            } else {
-                (way.state(), way.reason().map(str::to_owned))
+            let clear = kind == Kind::Vxlan && self.config.sealed;
+            let (plain, sealed) = match (clear, peer.consent) {
+                (false, _) => (None, None),
+                (true, Consent::Given { there, .. }) => (self.trusts(there), None),
+                (true, Consent::None) => (None, Some("not used: frames are sealed".to_owned())),
+                (true, Consent::Refused) => (None, Some(format!("not used: {UNTRUSTED}"))),
+            };
+            let (state, reason) = match sealed {
+                Some(reason) => (LinkState::Down, Some(reason)),
+                None => (way.state(), way.reason().map(str::to_owned)),
             };
             Some(WayView {
                 encapsulation: kind.encapsulation(),
                 relay: via,
                 chosen: peer.chosen == Some(kind),
+                plain,
                 endpoint,
                 state,
                 reason,
@@ -173,7 +178,7 @@ impl Links {
         };
         let (path, reason) = match &peer.told {
             Told::Nothing => (None, None),
-            Told::Up(path, _) => (Some(path.clone()), None),
+            Told::Up(path, ..) => (Some(path.clone()), None),
             Told::Down(reason) => (None, Some(reason.clone())),
         };
         let chosen = peer.chosen_way();
@@ -219,7 +224,8 @@ impl Links {
             let peer = Peer::new(Arc::clone(&facts), way(), way(), &self.config.limits, now);
             Box::new(peer)
         });
-        if peer.facts.run != facts.run {
+        let another = peer.facts.run != facts.run;
+        if another {
             for kind in Kind::ALL {
                 if let Some(way) = peer.way_mut(kind) {
                     way.forget_failures();
@@ -229,15 +235,23 @@ impl Links {
         }
         peer.doubted = false;
         peer.facts = facts;
+        let Some(mut peer) = self.peers.remove(&id) else {
+            return;
+        };
+        if another {
+            // What another run of it had agreed to counts no more.
+            self.agree(&mut peer, Consent::None, now);
+        }
         let capacity = self.config.limits.addresses;
-        let facts = &peer.facts;
-        let at = |port| move |ip: &IpAddr| SocketAddr::new(ip.to_canonical(), port);
-        let vxlan = facts.addresses.iter().map(at(facts.vxlan_port));
+        let vxlan = self.vxlan_addresses(&peer);
         peer.vxlan.candidates.tell(vxlan, capacity);
-        let own = facts.addresses.iter().map(at(facts.sleeve_port));
+        let facts = &peer.facts;
+        let own = facts.addresses.iter().map(|ip| ip.to_canonical());
+        let own = own.map(|ip| SocketAddr::new(ip, facts.sleeve_port));
         let sleeve = facts.sleeve_seen.into_iter().chain(own);
         let sleeve = sleeve.filter(|address| address.port() != 0);
         peer.sleeve.candidates.tell(sleeve, capacity);
+        self.peers.insert(id, peer);
         self.timers.set(Timer::Peer(id), now);
     }
 
@@ -269,6 +283,7 @@ impl Links {
             if let Some(way) = peer.chosen.and_then(|kind| peer.way_mut(kind)) {
                 way.hurry();
             }
+            peer.hurry_consent();
             self.timers.set(Timer::Peer(id), now);
         }
     }
@@ -383,6 +398,7 @@ impl Links {
             return;
         };
         self.expire(id, &mut peer, now);
+        self.review_consent(&mut peer, now);
         self.fit(&mut peer, now);
         self.bar(id, &mut peer, now);
         self.relay(id, &mut peer, now);

@@ -10,6 +10,7 @@ use super::budget::Bucket;
 use super::change::{Encapsulation, Path};
 use super::config::{LinkLimits, LinkTiming};
 use super::facts::PeerFacts;
+use super::links::Consent;
 use super::view::LinkState;
 use super::way::Way;
 use crate::route::Route;
@@ -63,7 +64,7 @@ pub(super) struct Relay {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Told {
     Nothing,
-    Up(Path, Option<SocketAddr>),
+    Up(Path, Option<SocketAddr>, Option<IpAddr>),
     Down(String),
 }
 
@@ -83,6 +84,9 @@ pub(super) struct Peer {
     pub(super) sought: u32,
     /// Why VXLAN may not be used, and until when that is so at least.
     pub(super) barred: Option<(String, Duration)>,
+    /// What is agreed on frames in the clear, and when the probe left whose answer says so.
+    pub(super) consent: Consent,
+    pub(super) consent_asked: Duration,
     pub(super) chosen: Option<Kind>,
     pub(super) told: Told,
     pub(super) state: LinkState,
@@ -118,6 +122,8 @@ impl Peer {
             seek_at: now,
             sought: 0,
             barred: None,
+            consent: Consent::None,
+            consent_asked: Duration::ZERO,
             chosen: None,
             told: Told::Nothing,
             state: LinkState::Connecting,
@@ -193,6 +199,9 @@ impl Peer {
         let (after, chosen) = (self.traffic(now), self.chosen);
         let silent = sent > 0 && received == 0 && before == Traffic::BothWays;
         let begins = before == Traffic::None && after != Traffic::None;
+        if silent || begins {
+            self.hurry_consent();
+        }
         if let Some(way) = chosen.and_then(|kind| self.way_mut(kind)) {
             if silent || begins {
                 way.hurry();
@@ -200,6 +209,13 @@ impl Peer {
             if begins {
                 way.pmtu.doubt(now);
             }
+        }
+    }
+
+    /// What was agreed on frames in the clear is asked for again.
+    pub(super) const fn hurry_consent(&mut self) {
+        if matches!(self.consent, Consent::Given { .. }) {
+            self.sleeve.hurry();
         }
     }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use wire::{PeerId, PeerName};
 
 use super::change::{Encapsulation, Path};
@@ -62,6 +63,8 @@ pub struct WayView {
     pub relay: Option<PeerId>,
     /// Whether frames take it.
     pub chosen: bool,
+    /// The subnet that both sides trust, for which frames are in the clear though others are sealed.
+    pub plain: Option<IpNet>,
     /// Where datagrams go. None while that is not known.
     pub endpoint: Option<SocketAddr>,
     /// State.

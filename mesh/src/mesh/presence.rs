@@ -213,6 +213,7 @@ impl Mesh {
             name: peer.entry.name.clone(),
             path: Path::vxlan(id, endpoint, peer.entry.mtu),
             sleeve: None,
+            plain: None,
         };
         self.outputs.push_back(Output::Link(up));
     }

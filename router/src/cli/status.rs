@@ -252,10 +252,10 @@ fn write_overlay(out: &mut String, overlay: &OverlayStatus) -> fmt::Result {
         overlay.vxlan_port,
         overlay.vni,
         overlay.sleeve_port,
-        if overlay.encrypted {
-            "encrypted"
-        } else {
-            "not encrypted"
+        match (overlay.encrypted, overlay.trusted_subnets.as_slice()) {
+            (false, _) => "not encrypted".to_owned(),
+            (true, []) => "encrypted".to_owned(),
+            (true, trusted) => format!("encrypted but in trusted subnets ({})", join(trusted)),
         }
     )?;
     writeln!(out, "           MTU {mtu} on an underlay of {underlay_mtu}")
@@ -380,9 +380,14 @@ fn write_peers(out: &mut String, status: &Status) -> fmt::Result {
     write_table(out, &rows)
 }
 
-/// How frames get to a peer: `vxlan`, `sleeve by node-3`, `sleeve, key 15s`.
+/// How frames get to a peer: `vxlan`, `sleeve by node-3`, `sleeve, key 15s`, `vxlan, plain (trusted
+/// subnet 10.0.0.0/8)`.
 fn via(peer: &PeerStatus, sessions: &[SessionStatus]) -> String {
     let mut text = network::wrapped(peer.encapsulation, peer.via.as_deref());
+    if let Some(subnet) = peer.plain {
+        let _ = write!(text, ", {}", network::plain(subnet));
+        return text;
+    }
     let session = sessions.iter().find(|one| Some(one.peer) == peer.id);
     if let Some(session) = session {
         let _ = write!(text, ", key {}", span(session.age_secs));
@@ -489,6 +494,19 @@ attention  duplicate_name, for 1m00s:
         let page = page(&status, None);
         assert!(page.contains("sleeve to UDP 6783, encrypted\n"), "{page}");
         assert!(page.contains("  sleeve, key 1m15s  "), "{page}");
+    }
+
+    #[test]
+    fn i8_a_link_that_is_excepted_from_encryption_says_so() {
+        let mut status = crate::status::sample::status();
+        status.overlay.encrypted = true;
+        status.overlay.trusted_subnets = vec!["192.0.2.0/24".parse().unwrap()];
+        status.peers[1].plain = Some("192.0.2.0/24".parse().unwrap());
+        let page = page(&status, None);
+        let overlay = "encrypted but in trusted subnets (192.0.2.0/24)\n";
+        assert!(page.contains(overlay), "{page}");
+        let link = "  vxlan, plain (trusted subnet 192.0.2.0/24)  ";
+        assert!(page.contains(link), "{page}");
     }
 
     #[test]

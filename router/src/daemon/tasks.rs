@@ -138,6 +138,7 @@ fn take_link(node: &Node, change: LinkChange) {
             name,
             path,
             sleeve,
+            plain,
         } => {
             tracing::info!(
                 peer = %name,
@@ -147,9 +148,10 @@ fn take_link(node: &Node, change: LinkChange) {
                 hops = path.hops,
                 mtu = path.mtu,
                 reason = path.reason,
+                plain = plain.map(tracing::field::display),
                 "link up"
             );
-            node.change_links(|switch| switch.peer_up(id, name, path, sleeve));
+            node.change_links(|switch| switch.peer_up(id, name, path, sleeve, plain));
         }
         LinkChange::Down { id, name, reason } => {
             tracing::warn!(peer = %name, %id, reason, "link down");

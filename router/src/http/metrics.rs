@@ -205,6 +205,7 @@ fn about_links(registry: &mut Registry, status: &Status) {
     let mtu = Family::<PeerLabels, Gauge>::default();
     let loss = Family::<PeerLabels, Gauge>::default();
     let path = Family::<PathLabels, Gauge>::default();
+    let encrypted = Family::<PeerLabels, Gauge>::default();
     for peer in &status.peers {
         for (direction, frame_count, byte_count) in [
             ("tx", peer.tx_frames, peer.tx_bytes),
@@ -231,6 +232,11 @@ fn about_links(registry: &mut Registry, status: &Status) {
                 via: peer.via.clone().unwrap_or_default(),
             };
             path.get_or_create(&labels).set(1);
+            let sealed = status.overlay.encrypted && peer.plain.is_none();
+            let labels = PeerLabels {
+                peer: peer.name.clone(),
+            };
+            encrypted.get_or_create(&labels).set(sealed.into());
         }
         if let Some(micros) = peer.rtt_us {
             rtt.get_or_create(&labels)
@@ -245,6 +251,11 @@ fn about_links(registry: &mut Registry, status: &Status) {
         "link_path",
         "How frames travel to a peer and by which relay, if any; always 1",
         path,
+    );
+    registry.register(
+        "link_encrypted",
+        "Whether frames for a peer are sealed",
+        encrypted,
     );
     registry.register_with_unit("link_rtt", "Round-trip time to a peer", Unit::Seconds, rtt);
 }
@@ -364,6 +375,7 @@ mod tests {
             "weft_link_frames_total{peer=\"node-2\",direction=\"tx\"} 10",
             "weft_link_bytes_total{peer=\"node-2\",direction=\"rx\"} 900",
             "weft_link_path{peer=\"node-2\",encapsulation=\"vxlan\",via=\"\"} 1",
+            "weft_link_encrypted{peer=\"node-2\"} 0",
             "weft_link_rtt_seconds{peer=\"node-2\"} 0.000312",
             "weft_ipam_addresses{state=\"used\"} 2",
             "weft_ipam_ready 1",
@@ -379,5 +391,20 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "no line {line} in\n{text}");
         }
+    }
+
+    #[test]
+    fn i8_links_in_trusted_subnets_are_not_encrypted() {
+        let mut status = crate::status::sample::status();
+        status.overlay.encrypted = true;
+        status.peers[1].plain = Some("192.0.2.0/24".parse().unwrap());
+        status.peers[2].state = PeerState::Up;
+        let text = render(&status).unwrap();
+        let shown = |peer: &str, value: u8| {
+            let line = format!("weft_link_encrypted{{peer=\"{peer}\"}} {value}\n");
+            assert!(text.contains(&line), "{text}");
+        };
+        shown("node-2", 0);
+        shown("node-3", 1);
     }
 }

@@ -65,7 +65,8 @@ pub struct DatapathConfig {
     pub vni: Vni,
     /// How long a MAC is remembered after it was last seen.
     pub mac_age: Duration,
-    /// Whether all is sealed: nothing leaves and nothing is taken in the clear.
+    /// Whether all is sealed: nothing leaves and nothing is taken in the clear but where a link says
+    /// so.
     pub sealed: bool,
     /// Whether to ask the kernel for its offloads at all.
     pub offloads: bool,
@@ -211,6 +212,7 @@ impl Datapath {
             prober.get_or_insert_with(|| Prober {
                 vni: config.vni,
                 me: config.me,
+                shared: Arc::clone(&shared),
                 vxlan: Arc::clone(&sockets.spread[0]),
                 sleeve: Arc::clone(&sockets.sleeve),
                 sealers: sealers.clone(),

@@ -311,6 +311,8 @@ impl Driver {
             ProbeSendError::TooBig { mtu } => SendError::TooBig(mtu),
             // The buffer is full, as the peer's may be: like a probe that is lost on the way.
             ProbeSendError::Io(error) if error.kind() == ErrorKind::WouldBlock => return,
+            // The data path has not heard yet, or has heard already, that it may, or may no more.
+            ProbeSendError::Plain => return,
             error => SendError::Other(error.to_string()),
         };
         self.handle(Input::Link(LinkInput::SendFailed {

@@ -57,6 +57,8 @@ pub struct Settings {
     pub password_file: Option<PathBuf>,
     /// The nodes that are spoken to; empty: all that have the password.
     pub allow_identity: BTreeSet<Fingerprint>,
+    /// Networks in which frames may be in the clear though there is a password, if both sides say so.
+    pub trusted_subnets: Vec<IpNet>,
     /// How long a session's keys are in use.
     pub rekey_interval: Duration,
     /// How long a released address rests.
@@ -166,6 +168,8 @@ impl Settings {
         );
         let allowed = self.allow_identity.iter().map(|one| text(one));
         line("allow_identity", toml::Value::Array(allowed.collect()));
+        let trusted = self.trusted_subnets.iter().map(|one| text(one));
+        line("trusted_subnets", toml::Value::Array(trusted.collect()));
         line(
             "rekey_interval",
             text(&humantime::format_duration(self.rekey_interval)),

@@ -299,6 +299,10 @@ fn values_that_cannot_be() {
         ("--log-level", "loud", "error, warn"),
         ("--peer", "a,a:6783", "listed twice"),
         ("--vtep", "[::1", "brackets"),
+        ("--trusted-subnets", "10.0.0.0", "write it as 10.0.0.0/8"),
+        ("--trusted-subnets", "10.0.0.1/8", "write 10.0.0.0/8"),
+        ("--trusted-subnets", "::/0", "trusts every network"),
+        ("--trusted-subnets", "10.0.0.0/8,10.0.0.0/8", "listed twice"),
     ] {
         let text = refusal(&[flag, value], "");
         assert!(text.contains(says), "{flag} {value}: {text}");
@@ -321,6 +325,7 @@ fn effective_settings_are_a_file_that_makes_the_same_settings() {
             "--vtep=h",
             "--ipam-init=seed=a,b",
             "--mtu=1376",
+            "--trusted-subnets=10.0.0.0/8,fd00::/8",
         ],
         &[
             "--metrics-address=off",

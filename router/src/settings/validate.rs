@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use mesh::Fingerprint;
 use wire::{PeerName, Vni, vxlan};
 
@@ -13,7 +14,7 @@ use super::resolved::Settings;
 use super::values::{
     DEFAULT_CONN_LIMIT, IpamInit, REKEY, absolute_path, conn_limit, default_range, duration,
     ifname, ipam_init, listen, log_level, metrics, mtu, node_address, parsed, port, queues, range,
-    range_size, rekey_interval, socket, spin, subnet, switch,
+    range_size, rekey_interval, socket, spin, subnet, switch, trusted_subnet,
 };
 use super::{Endpoint, Given, Options, Problem, Source};
 use crate::install::CniDirs;
@@ -83,6 +84,7 @@ pub(super) fn validate(
         cluster_divides,
         password_file: v.read("password_file", &options.password_file, None, some_path),
         allow_identity: v.fingerprints("allow_identity", &options.allow_identity),
+        trusted_subnets: v.subnets("trusted_subnets", &options.trusted_subnets),
         rekey_interval: v.read(
             "rekey_interval",
             &options.rekey_interval,
@@ -228,6 +230,20 @@ impl Validator {
             }
         }
         all
+    }
+
+    fn subnets(&mut self, key: &str, given: &Option<Vec<Given>>) -> Vec<IpNet> {
+        let mut subnets = Vec::new();
+        for given in given.iter().flatten() {
+            match trusted_subnet(given.text.trim()) {
+                Ok(subnet) if subnets.contains(&subnet) => {
+                    self.problem(key, Some(given), "listed twice: name it once");
+                }
+                Ok(subnet) => subnets.push(subnet),
+                Err(error) => self.problem(key, Some(given), error),
+            }
+        }
+        subnets
     }
 
     /// What single values cannot show: names and ports that must differ.

@@ -195,6 +195,23 @@ pub(super) fn subnet(text: &str) -> Result<Option<IpNet>, String> {
     Ok(Some(subnet))
 }
 
+/// A prefix of no bits would trust the whole world, on both sides of a mistake.
+pub(super) fn trusted_subnet(text: &str) -> Result<IpNet, String> {
+    let subnet: IpNet = text.parse().map_err(|_| {
+        "not a network in CIDR form: write it as 10.0.0.0/8, one node as 192.0.2.7/32".to_owned()
+    })?;
+    if subnet.trunc() != subnet {
+        let network = subnet.trunc();
+        return Err(format!("has bits set behind the prefix: write {network}"));
+    }
+    if subnet.prefix_len() == 0 {
+        return Err(
+            "trusts every network: leave out the password if nothing is to be sealed".to_owned(),
+        );
+    }
+    Ok(subnet)
+}
+
 pub(super) fn ipam_init(text: &str) -> Result<IpamInit, String> {
     if text == "cluster" {
         return Ok(IpamInit {

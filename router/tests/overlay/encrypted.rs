@@ -25,20 +25,20 @@ use crate::flow::Flow;
 use crate::relay::{move_behind_nat, part, relayed_by, way};
 
 /// Bytes that no other traffic carries.
-const MARK: &[u8] = b"weft-test-pods-secret-bytes";
+pub(crate) const MARK: &[u8] = b"weft-test-pods-secret-bytes";
 /// The local experimental ethertypes.
 const MARKED: u16 = 0x88b5;
 const NUMBERED: u16 = 0x88b6;
 const DIRECT: Option<(Encapsulation, Option<String>)> = Some((Encapsulation::Sleeve, None));
 
 /// A password file that is gone with the test.
-struct Password {
+pub(crate) struct Password {
     _dir: tempfile::TempDir,
     path: PathBuf,
 }
 
 impl Password {
-    fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("password");
         let password = Self { _dir: dir, path };
@@ -55,13 +55,13 @@ impl Password {
         fs::rename(new, &self.path).unwrap();
     }
 
-    fn args(&self) -> [&str; 2] {
+    pub(crate) fn args(&self) -> [&str; 2] {
         ["--password-file", self.path.to_str().unwrap()]
     }
 }
 
 /// Sends marked frames from the first pod to the last, by unicast and to all.
-fn send_marks(world: &World) {
+pub(crate) fn send_marks(world: &World) {
     let (from, to) = (&world.pods[0], world.pods.last().unwrap());
     let socket = packets(&from.netns, IFNAME);
     for dst in [to.mac, Mac::BROADCAST] {
@@ -74,7 +74,11 @@ fn send_marks(world: &World) {
 }
 
 /// What crosses a node's underlay interface while `during` runs.
-fn capture(world: &mut World, node: usize, during: impl FnOnce(&mut World)) -> Vec<Vec<u8>> {
+pub(crate) fn capture(
+    world: &mut World,
+    node: usize,
+    during: impl FnOnce(&mut World),
+) -> Vec<Vec<u8>> {
     let mut socket = packets(&world.nodes[node].netns, IFNAME);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -94,17 +98,17 @@ fn capture(world: &mut World, node: usize, during: impl FnOnce(&mut World)) -> V
     })
 }
 
-fn holding(frames: &[Vec<u8>], text: &[u8]) -> usize {
+pub(crate) fn holding(frames: &[Vec<u8>], text: &[u8]) -> usize {
     let has = |frame: &&Vec<u8>| frame.windows(text.len()).any(|bytes| bytes == text);
     frames.iter().filter(has).count()
 }
 
-fn status(world: &World, node: usize) -> Status {
+pub(crate) fn status(world: &World, node: usize) -> Status {
     world.nodes[node].status().unwrap()
 }
 
 /// Whether the link from one node to another is open.
-fn is_up(world: &World, from: usize, to: usize) -> bool {
+pub(crate) fn is_up(world: &World, from: usize, to: usize) -> bool {
     let name = &world.nodes[to].layout.name;
     world.nodes[from].status().is_ok_and(|status| {
         let mut peers = status.peers.iter();

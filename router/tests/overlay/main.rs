@@ -34,6 +34,7 @@ mod spoofing;
 mod stopped;
 mod stream;
 mod torture;
+mod trusted;
 mod underlay;
 mod verbs;
 mod vtep;

@@ -36,8 +36,8 @@ impl Links {
         let from = SocketAddr::new(arrived.from.ip().to_canonical(), arrived.from.port());
         match probe.kind {
             ProbeKind::Request => self.request(&mut peer, &probe, from, arrived, now),
-            ProbeKind::Reply { observed } => {
-                self.reply(&mut peer, &probe, observed, arrived, now);
+            ProbeKind::Reply { observed, plain } => {
+                self.reply(&mut peer, &probe, (observed, plain), arrived, now);
             }
         }
         self.peers.insert(id, peer);
@@ -55,7 +55,8 @@ impl Links {
     ) {
         let encapsulation = arrived.encapsulation;
         let vxlan = encapsulation == Encapsulation::Vxlan;
-        if vxlan && (self.config.sealed || peer.barred.is_some()) {
+        let elsewhere = || self.config.sealed && self.plain_at(peer) != Some(from.ip());
+        if vxlan && (self.is_barred(peer) || elsewhere()) {
             self.counters.answers_barred += 1;
             return;
         }
@@ -71,7 +72,11 @@ impl Links {
             from
         };
         let answer = Probe {
-            kind: ProbeKind::Reply { observed: from },
+            kind: ProbeKind::Reply {
+                observed: from,
+                // What came by a relay came from the relay's address.
+                plain: !vxlan && !arrived.relayed && self.trusts(from.ip()).is_some(),
+            },
             source: self.config.me,
             destination: probe.source,
             ..*probe
@@ -128,7 +133,7 @@ impl Links {
         &mut self,
         peer: &mut Peer,
         probe: &Probe,
-        observed: SocketAddr,
+        (observed, plain): (SocketAddr, bool),
         arrived: &Arrived,
         now: Duration,
     ) {
@@ -155,6 +160,9 @@ impl Links {
             self.tell_seen();
         }
         self.credit(probe.source, peer, kind, &sent, now);
+        if kind == Kind::Sleeve {
+            self.hear_consent(peer, &sent, observed, plain, now);
+        }
     }
 
     /// What an answer says of its way.

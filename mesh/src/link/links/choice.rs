@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use wire::PeerId;
 
+use super::consent::UNTRUSTED;
 use super::waiting::lost;
-use super::{Links, Timer};
+use super::{Consent, Links, Timer};
 use crate::link::change::{Encapsulation, LinkChange, Path};
 use crate::link::peer::{Kind, Peer, Told};
 use crate::link::view::LinkState;
@@ -38,7 +39,10 @@ impl Links {
             Some(kind) => {
                 let state = peer.way(kind).map_or(LinkState::Down, Way::state);
                 match self.path(id, peer, kind) {
-                    Some(path) => (state, Told::Up(path, self.sleeve_if_alive(peer))),
+                    Some(path) => {
+                        let (sleeve, plain) = (self.sleeve_if_alive(peer), self.plain_at(peer));
+                        (state, Told::Up(path, sleeve, plain))
+                    }
                     None => return,
                 }
             }
@@ -57,11 +61,12 @@ impl Links {
         peer.told = told.clone();
         let name = peer.facts.name.clone();
         match told {
-            Told::Up(path, sleeve) => self.link(LinkChange::Up {
+            Told::Up(path, sleeve, plain) => self.link(LinkChange::Up {
                 id,
                 name,
                 path,
                 sleeve,
+                plain,
             }),
             Told::Down(reason) if !reworded => self.link(LinkChange::Down { id, name, reason }),
             Told::Down(_) | Told::Nothing => {}
@@ -71,7 +76,7 @@ impl Links {
     fn best(&self, peer: &Peer) -> Option<Kind> {
         let kinds = [Kind::Vxlan, Kind::Sleeve, Kind::Relay];
         let usable = |kind: &Kind| {
-            let barred = *kind == Kind::Vxlan && (self.config.sealed || peer.barred.is_some());
+            let barred = *kind == Kind::Vxlan && self.is_barred(peer);
             !barred && peer.way(*kind).is_some_and(Way::is_usable)
         };
         let trusted = kinds
@@ -98,6 +103,7 @@ impl Links {
             let asked = way.state() == LinkState::Connecting && !way.candidates.is_empty();
             (asked && way.misses() == 0) || (way.is_alive() && !way.is_usable())
         };
+        // Frames in the clear are agreed upon over a link that is up.
         let barred = self.config.sealed || peer.barred.is_some();
         let wait = peer.told == Told::Nothing
             && ((first > Kind::Vxlan && !barred && answering(&peer.vxlan))
@@ -122,10 +128,11 @@ impl Links {
     fn why_not_better(&self, peer: &Peer, kind: Kind) -> Option<String> {
         match kind {
             Kind::Vxlan => None,
-            Kind::Sleeve if self.config.sealed => Some("frames are sealed".to_owned()),
-            Kind::Sleeve => Some(match &peer.barred {
-                Some((why, _)) => why.clone(),
-                None => why_not(peer, Kind::Vxlan),
+            Kind::Sleeve => Some(match (&peer.barred, peer.consent) {
+                (_, Consent::None) if self.config.sealed => "frames are sealed".to_owned(),
+                (_, Consent::Refused) => UNTRUSTED.to_owned(),
+                (Some((why, _)), _) => why.clone(),
+                (None, _) => why_not(peer, Kind::Vxlan),
             }),
             Kind::Relay | Kind::Trial => Some(why_not(peer, Kind::Sleeve)),
         }
@@ -138,7 +145,7 @@ impl Links {
 
     /// Whether a way has not had its time to answer yet.
     fn may_come_up(&self, peer: &Peer) -> bool {
-        let vxlan_barred = self.config.sealed || peer.barred.is_some();
+        let vxlan_barred = self.is_barred(peer);
         let may = |way: &Way| {
             let asked = way.state() == LinkState::Connecting && !way.candidates.is_empty();
             asked || (way.is_alive() && !way.is_usable())
@@ -152,7 +159,7 @@ impl Links {
     }
 
     fn why_down(&self, peer: &Peer) -> String {
-        let vxlan_barred = self.config.sealed || peer.barred.is_some();
+        let vxlan_barred = self.is_barred(peer);
         let sleeve = why_not(peer, Kind::Sleeve);
         if vxlan_barred {
             return sleeve;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use wire::PeerId;
 use wire::probe::{self, Probe, ProbeKind};
 
-use super::Links;
+use super::{Consent, Links};
 use crate::link::budget::Urgency;
 use crate::link::output::{LinkOutput, ProbeToSend};
 use crate::link::peer::{Kind, Peer, Traffic};
@@ -49,7 +49,7 @@ impl Links {
         kind: Kind,
         now: Duration,
     ) -> Option<Duration> {
-        if kind == Kind::Vxlan && (self.config.sealed || peer.barred.is_some()) {
+        if kind == Kind::Vxlan && self.is_barred(peer) {
             return None;
         }
         let way = peer.way(kind)?;
@@ -86,7 +86,9 @@ impl Links {
             return (last + timing.answer_min, Urgency::Urgent);
         }
         let after = |interval: Duration, urgency| (last + self.jitter(last, interval), urgency);
-        let chosen = peer.chosen == Some(kind);
+        // What was agreed rests on the sealed way, whether frames take it or not.
+        let agreed = kind == Kind::Sleeve && matches!(peer.consent, Consent::Given { .. });
+        let chosen = peer.chosen == Some(kind) || agreed;
         let better = peer.chosen.is_none_or(|chosen| kind < chosen) || kind == Kind::Trial;
         match way.state() {
             LinkState::Connecting => (last + timing.answer_min, trouble.max(Urgency::Busy)),

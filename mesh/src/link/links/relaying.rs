@@ -103,9 +103,7 @@ impl Links {
         let untried = |way: &Way| {
             way.state() == LinkState::Connecting && way.misses() == 0 && !way.candidates.is_empty()
         };
-        !peer.is_well()
-            && !untried(&peer.sleeve)
-            && (self.config.sealed || peer.barred.is_some() || !untried(&peer.vxlan))
+        !peer.is_well() && !untried(&peer.sleeve) && (self.is_barred(peer) || !untried(&peer.vxlan))
     }
 
     /// Sleeve reaches a peer no more, or elsewhere: ways through it change.

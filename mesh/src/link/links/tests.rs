@@ -2,6 +2,7 @@
 
 mod addresses;
 mod budget;
+mod consent;
 mod direct;
 mod net;
 mod relays;

@@ -6,6 +6,7 @@
 use std::fmt::{self, Write as _};
 
 use control::{Encapsulation, PeerState, PeerStatus, Status, TargetState, WayStatus};
+use ipnet::IpNet;
 use serde::Serialize;
 use wire::PeerId;
 
@@ -94,6 +95,7 @@ fn only_way(peer: &PeerStatus) -> WayStatus {
         encapsulation: peer.encapsulation,
         via: peer.via.clone(),
         in_use: peer.state.is_open(),
+        plain: peer.plain,
         address: peer.address,
         state: peer.state,
         reason: peer.reason.clone(),
@@ -154,7 +156,10 @@ pub(super) fn write_links(out: &mut String, status: &Status) -> fmt::Result {
             way.rtt_us.map_or_else(dash, rtt),
             way.loss_percent
                 .map_or_else(dash, |loss| format!("{loss}%")),
-            way.reason.clone().unwrap_or_default(),
+            way.reason
+                .clone()
+                .or_else(|| way.plain.map(plain))
+                .unwrap_or_default(),
         ]);
     }
     write_table(out, &rows)
@@ -230,6 +235,11 @@ pub(super) fn wrapped(encapsulation: Encapsulation, via: Option<&str>) -> String
     }
 }
 
+/// What excepts a link from encryption.
+pub(super) fn plain(subnet: IpNet) -> String {
+    format!("plain (trusted subnet {subnet})")
+}
+
 fn dash() -> String {
     "-".to_owned()
 }
@@ -261,6 +271,20 @@ node-2          vxlan   yes   up     1m15s  192.0.2.171:6784  1450  0.31ms  0%
                 sleeve  -     up     1m15s  192.0.2.171:6783  1438  0.31ms  0%
 ";
         assert_eq!(page, expected, "\n{page}");
+    }
+
+    #[test]
+    fn i8_a_way_in_the_clear_is_shown_with_the_network_that_is_trusted() {
+        let mut status = crate::status::sample::status();
+        let near = status.peers.iter_mut().find(|peer| peer.name == "node-2");
+        near.unwrap().ways[0].plain = Some("192.0.2.0/24".parse().unwrap());
+        let mut out = String::new();
+        write_links(&mut out, &status).unwrap();
+        let line = out.lines().find(|line| line.starts_with("node-2")).unwrap();
+        assert!(
+            line.ends_with("  plain (trusted subnet 192.0.2.0/24)"),
+            "{out}"
+        );
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub struct LinkTarget {
     pub sleeve: Option<SocketAddr>,
     /// Addresses from which its datagrams may come, besides that of a direct endpoint.
     pub sources: Vec<IpAddr>,
+    /// Where all is sealed: the peer's address, to and from which frames may be in the clear all the
+    /// same, in VXLAN.
+    pub plain: Option<IpAddr>,
 }
 
 impl LinkTarget {
@@ -52,6 +55,7 @@ impl LinkTarget {
             mtu,
             sleeve: None,
             sources: Vec::new(),
+            plain: None,
         }
     }
 }
@@ -227,6 +231,7 @@ impl Links {
                     mtu: target.mtu,
                     sleeve: target.sleeve,
                     sources: target.sources.clone(),
+                    plain: target.plain,
                     sealer: match (&self.sealers, target.key) {
                         (Some(sealers), LinkKey::Peer(peer)) => Some(sealers.get(peer)),
                         (None, _) | (_, LinkKey::Vtep(_)) => None,

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use tokio::sync::mpsc;
 use wire::{PeerId, Vni, sleeve, vxlan};
 
+use super::Shared;
 use super::keys::{SealEvent, Sealers};
 
 /// Probes that wait for the mesh; more are dropped and counted. A second's worth of those that
@@ -84,6 +85,7 @@ pub struct Prober {
     pub(super) me: PeerId,
     pub(super) vxlan: Arc<UdpSocket>,
     pub(super) sleeve: Arc<UdpSocket>,
+    pub(super) shared: Arc<Shared>,
     /// What seals probes, where nothing may leave in the clear.
     pub(super) sealers: Option<Arc<Sealers>>,
     pub(super) seals: mpsc::Sender<SealEvent>,
@@ -98,7 +100,7 @@ pub enum ProbeSendError {
         /// MTU of the way in bytes, as far as the kernel knows it.
         mtu: Option<u16>,
     },
-    /// Nothing may leave in the clear, and VXLAN is.
+    /// Nothing may leave in the clear there, and VXLAN is.
     #[error("VXLAN is in the clear, which the password forbids")]
     Plain,
     /// There is no session with the peer yet; one is being made.
@@ -123,7 +125,9 @@ impl Prober {
         frame: &[u8],
     ) -> Result<(), ProbeSendError> {
         let (socket, datagram) = match (encapsulation, &self.sealers) {
-            (Encapsulation::Vxlan, Some(_)) => return Err(ProbeSendError::Plain),
+            (Encapsulation::Vxlan, Some(_)) if !self.allows_vxlan(to, endpoint) => {
+                return Err(ProbeSendError::Plain);
+            }
             (Encapsulation::Sleeve, Some(sealers)) => {
                 let sealed = sealers.get(to).datagram(self.me, to, frame);
                 let Some(datagram) = sealed else {
@@ -133,7 +137,7 @@ impl Prober {
                 };
                 (&self.sleeve, datagram)
             }
-            (Encapsulation::Vxlan, None) => {
+            (Encapsulation::Vxlan, _) => {
                 (&self.vxlan, [&vxlan::header(self.vni)[..], frame].concat())
             }
             (Encapsulation::Sleeve, None) => {
@@ -150,6 +154,15 @@ impl Prober {
                 error.into()
             }
         })
+    }
+
+    /// Whether a probe may leave in the clear, as the frames of pods do: workers and probes go by the
+    /// same word.
+    fn allows_vxlan(&self, to: PeerId, endpoint: SocketAddr) -> bool {
+        self.shared
+            .forwarding
+            .load()
+            .allows_vxlan(to, endpoint.ip())
     }
 
     /// Sends a whole sleeve datagram.

@@ -119,7 +119,10 @@ fn a_forged_datagram_moves_nothing() {
         };
         let from = SocketAddr::from(([198, 51, 100, 7], 1000 + n));
         net.forge(0, from, probe.frame());
-        let kind = ProbeKind::Reply { observed: from };
+        let kind = ProbeKind::Reply {
+            observed: from,
+            plain: true,
+        };
         net.forge(0, from, Probe { kind, ..probe }.frame());
         net.run(MS(20));
     }

@@ -77,13 +77,16 @@ pub(super) struct Node {
     /// Arrived while it did not run.
     waiting: Vec<Datagram>,
     /// What the data path was told.
-    table: BTreeMap<PeerId, (Path, Option<SocketAddr>)>,
+    table: BTreeMap<PeerId, Told>,
     pub(super) changes: Vec<(Duration, LinkChange)>,
     /// Requests and answers sent, by second.
     pub(super) probes: BTreeMap<u64, u64>,
     pub(super) probe_bytes: u64,
     crossed: BTreeMap<PeerId, (u64, u64)>,
 }
+
+/// The way to a peer, where sleeve reaches it, and where it may be in the clear.
+type Told = (Path, Option<SocketAddr>, Option<IpAddr>);
 
 #[derive(Debug, Clone)]
 struct Datagram {
@@ -129,6 +132,17 @@ pub(super) struct Net {
     pub(super) relayed: u64,
     /// Largest packet that a flow sends, if the path takes it.
     pub(super) flow_size: u16,
+    /// Datagrams in the clear that nodes with a password sent, and those of them that one of the two
+    /// sides did not trust.
+    pub(super) plain: u64,
+    pub(super) exposed: Vec<String>,
+}
+
+impl Node {
+    /// Its address as others see it.
+    pub(super) fn seen_at(&self) -> IpAddr {
+        self.nat.outside.unwrap_or(self.ip)
+    }
 }
 
 impl Net {
@@ -157,6 +171,8 @@ impl Net {
             hops: BTreeMap::new(),
             relayed: 0,
             flow_size: 1400,
+            plain: 0,
+            exposed: Vec::new(),
         };
         for number in 0..count {
             let id = PeerId(u64::try_from(number + 1).unwrap().to_be_bytes());
@@ -242,6 +258,24 @@ impl Net {
         self.nodes[node].ip = ip;
     }
 
+    /// A node starts again, with another configuration.
+    pub(super) fn restart(&mut self, node: usize, configure: impl Fn(&mut LinkConfig)) {
+        let old = &mut self.nodes[node];
+        let mut config = old.links.config.clone();
+        config.run += 1;
+        configure(&mut config);
+        old.facts.run = config.run;
+        old.facts.sleeve_seen = None;
+        old.links = Links::new(config);
+        old.table.clear();
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            let facts = Arc::new(self.nodes[other].facts.clone());
+            let id = self.nodes[other].id;
+            self.at(self.now + GOSSIP, Event::News(node, id, facts));
+        }
+        self.gossip(node);
+    }
+
     /// The NAT forgets, as when it restarts; new mappings have other ports.
     pub(super) fn restart_nat(&mut self, node: usize) {
         self.nodes[node].nat.mappings.clear();
@@ -270,7 +304,7 @@ impl Net {
     /// The way that frames take, in words.
     pub(super) fn path(&self, a: usize, b: usize) -> String {
         let to = self.nodes[b].id;
-        let Some((path, _)) = self.nodes[a].table.get(&to) else {
+        let Some((path, ..)) = self.nodes[a].table.get(&to) else {
             let view = self.nodes[a].links.view(to, self.now);
             let state = view.map(|view| (view.state.as_str(), view.reason.unwrap_or_default()));
             return state.map_or_else(
@@ -292,12 +326,12 @@ impl Net {
     }
 
     pub(super) fn reason(&self, a: usize, b: usize) -> Option<String> {
-        let (path, _) = self.nodes[a].table.get(&self.nodes[b].id)?;
+        let (path, ..) = self.nodes[a].table.get(&self.nodes[b].id)?;
         path.reason.clone()
     }
 
     pub(super) fn mtu(&self, a: usize, b: usize) -> Option<u16> {
-        let (path, _) = self.nodes[a].table.get(&self.nodes[b].id)?;
+        let (path, ..) = self.nodes[a].table.get(&self.nodes[b].id)?;
         Some(path.mtu)
     }
 
@@ -326,9 +360,14 @@ impl Net {
                     let entry = &mut self.nodes[node];
                     match &change {
                         LinkChange::Up {
-                            id, path, sleeve, ..
+                            id,
+                            path,
+                            sleeve,
+                            plain,
+                            ..
                         } => {
-                            entry.table.insert(*id, (path.clone(), *sleeve));
+                            let told = (path.clone(), *sleeve, *plain);
+                            entry.table.insert(*id, told);
                         }
                         LinkChange::Down { id, .. } | LinkChange::Left { id, .. } => {
                             entry.table.remove(id);
@@ -454,7 +493,7 @@ impl Net {
         self.next_frame += 1;
         self.pending.insert(number, self.now);
         let to = self.nodes[b].id;
-        let Some((path, _)) = self.nodes[a].table.get(&to).cloned() else {
+        let Some((path, ..)) = self.nodes[a].table.get(&to).cloned() else {
             return;
         };
         self.nodes[a].crossed.entry(to).or_default().0 += 1;
@@ -484,6 +523,10 @@ impl Net {
             ..Path::vxlan(probe.to, probe.endpoint, 0)
         };
         let nonce = probe.nonce;
+        let vxlan = probe.encapsulation == Encapsulation::Vxlan;
+        if vxlan && !self.may_be_plain(node, probe.to, probe.endpoint.ip()) {
+            return;
+        }
         let datagram = self.datagram(node, probe.to, &path, Body::Probe(probe.frame));
         if self.packet_len(node, &datagram) > self.nodes[node].links.config.underlay_mtu {
             let mtu = self.nodes[node].links.config.underlay_mtu;
@@ -492,6 +535,28 @@ impl Net {
             return self.input(node, LinkInput::SendFailed { id, nonce, error });
         }
         self.transmit(node, datagram);
+    }
+
+    /// What the data path thinks of VXLAN to or from an address of a peer.
+    fn may_be_plain(&self, node: usize, peer: PeerId, at: IpAddr) -> bool {
+        let plain = self.nodes[node].table.get(&peer).and_then(|told| told.2);
+        !self.nodes[node].links.are_sealed() || plain == Some(at)
+    }
+
+    /// Notes a datagram in the clear.
+    fn expose(&mut self, node: usize, to: Option<usize>, datagram: &Datagram) {
+        let links = |node: usize| &self.nodes[node].links;
+        if datagram.encapsulation == Encapsulation::Sleeve || !links(node).are_sealed() {
+            return;
+        }
+        let sender = links(node).trusts(datagram.to.ip()).is_some();
+        let receiver = to.is_none_or(|to| links(to).trusts(datagram.from.ip()).is_some());
+        self.plain += 1;
+        if !sender || !receiver {
+            let Datagram { from, to, .. } = datagram;
+            let at = self.now;
+            self.exposed.push(format!("{from} to {to} at {at:?}"));
+        }
     }
 
     fn packet_len(&self, node: usize, datagram: &Datagram) -> u16 {
@@ -543,6 +608,7 @@ impl Net {
                     })
             })
         });
+        self.expose(node, to, &datagram);
         let Some(to) = to.filter(|to| *to != node) else {
             return;
         };
@@ -582,6 +648,11 @@ impl Net {
         if datagram.destination != self.nodes[node].id {
             return self.relay(node, datagram);
         }
+        let (source, from) = (datagram.source, datagram.from.ip());
+        if datagram.encapsulation == Encapsulation::Vxlan && !self.may_be_plain(node, source, from)
+        {
+            return;
+        }
         match datagram.body {
             Body::Probe(frame) => {
                 let arrived = Arrived {
@@ -610,7 +681,7 @@ impl Net {
         if datagram.encapsulation == Encapsulation::Vxlan || datagram.hop_limit <= 1 {
             return;
         }
-        let Some((path, sleeve)) = self.nodes[node].table.get(&datagram.destination) else {
+        let Some((path, sleeve, _)) = self.nodes[node].table.get(&datagram.destination) else {
             return;
         };
         let relay = (path.next_hop != datagram.destination).then_some(path.endpoint);
