@@ -16,6 +16,7 @@ mod disk;
 mod edges;
 mod encrypted;
 mod flat;
+mod flood;
 mod flow;
 mod frames;
 mod in_cluster;
