@@ -9,9 +9,13 @@
 
 use std::time::Duration;
 
-/// Smallest packet that a search goes down to: what every IPv4 host takes (RFC 791 §3.1), and the
-/// RFC's own lower end for a base size on IPv4.
-pub(super) const FLOOR: u16 = 576;
+use wire::sleeve;
+
+/// Smallest packet that a search goes down to: what the most that is put around it, sealed sleeve over
+/// IPv6, leaves of a packet that every IPv4 host takes (576 bytes, RFC 791 §3.1).
+pub(super) const FLOOR: u16 = 576 - sleeve::OVERHEAD_IPV6 - SEAL;
+#[expect(clippy::cast_possible_truncation, reason = "24 bytes")]
+const SEAL: u16 = sleeve::SEAL_LEN as u16;
 /// Largest packet that any encapsulation leaves room for in a datagram.
 const LIMIT: u16 = 65535 - wire::vxlan::OVERHEAD_IPV4;
 /// Sizes of one round.
@@ -20,7 +24,7 @@ const ROUND: u16 = 8;
 /// MTUs of underlays that are seen in practice, in bytes: jumbo frames, Ethernet, PPPoE, tunnels,
 /// clouds, IPv6's minimum (RFC 1191 §7.1, brought up to date).
 const PLATEAUS: [u16; 14] = [
-    65535, 32000, 16384, 9000, 8000, 4464, 1500, 1492, 1480, 1460, 1420, 1400, 1280, 1006,
+    65535, 32000, 16384, 9000, 8000, 4464, 1500, 1492, 1480, 1460, 1420, 1400, 1280, 576,
 ];
 
 #[derive(Debug, Clone)]

@@ -30,6 +30,8 @@ fn a_gigabyte_survives_loss_on_every_mtu() {
         assert_eq!(sent.as_ref(), received.as_ref(), "underlay MTU {mtu}");
         let status = world.nodes[1].status().unwrap();
         assert_eq!(counter(&status, "bad_checksums"), 0, "underlay MTU {mtu}");
+        let state = &status.peers[0].state;
+        assert_eq!(*state, control::PeerState::Up, "underlay MTU {mtu}");
     }
 }
 

@@ -41,6 +41,19 @@ fn a_shrunk_underlay_is_found_in_seconds_under_traffic_and_a_grown_one_too() {
     }
 }
 
+/// What is left of 576 bytes is less than 576: a link on such an underlay is as good as another.
+#[test]
+fn the_smallest_underlay_has_links_that_are_up() {
+    let mut net = Net::with(2, 1, |_, config| config.underlay_mtu = 576);
+    net.all(|rule| rule.mtu = 576);
+    net.join();
+    net.until(S(3), Net::is_whole).unwrap();
+    net.run(S(30));
+    assert_eq!(net.path(0, 1), "vxlan direct 10.0.0.2:6784 1 526");
+    let view = net.nodes[0].links.view(net.nodes[1].id, net.now).unwrap();
+    assert_eq!((view.state, view.reason), (LinkState::Up, None));
+}
+
 #[test]
 fn while_full_packets_vanish_the_link_is_degraded() {
     let mut net = Net::new(2, 2);
