@@ -71,7 +71,8 @@ drop_reasons! {
     PeerRunt = "peer_runt",
     /// A decapsulated frame whose source address is a group's, or all zero.
     PeerBadSource = "peer_bad_source",
-    /// A frame for a peer that there was no key for: it waited too long, or newer ones took its place.
+    /// A frame for a peer that there was no key for: it waited too long, newer ones took its place, or
+    /// its link went.
     SealNoKey = "seal_no_key",
     /// A message of a handshake, or news of a key, that the session layer was too busy for.
     HandshakeQueueFull = "handshake_queue_full",

@@ -335,6 +335,11 @@ impl Sealer {
         self.waiting.take(now)
     }
 
+    /// Drops what waits: there is no link to the peer any more. Returns how many frames that were.
+    pub fn forsake(&self) -> u64 {
+        self.waiting.clear()
+    }
+
     /// Opens a datagram that [`sleeve::parse`] has read as sealed under `epoch`.
     ///
     /// # Errors

@@ -52,6 +52,12 @@ impl Waiting {
         (fresh, stale as u64)
     }
 
+    /// Drops all; returns how many.
+    pub(super) fn clear(&self) -> u64 {
+        let dropped = std::mem::take(&mut *self.lock());
+        dropped.frames.len() as u64
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Every change leaves the queue whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -75,5 +81,12 @@ mod tests {
         }
         assert_eq!(waiting.take(9), (Vec::new(), 4));
         assert_eq!(waiting.push(&[&[0; 300 << 10]], 9), 0, "one always waits");
+        assert_eq!((waiting.clear(), waiting.clear()), (1, 0));
+        assert_eq!(
+            waiting.push(&[&[0; 40 << 10]], 9),
+            0,
+            "its bytes are gone too"
+        );
+        assert_eq!(waiting.push(&[&[0; 20 << 10]], 9), 0);
     }
 }

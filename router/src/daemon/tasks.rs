@@ -52,9 +52,24 @@ pub(super) fn spawn(
     tasks.spawn(keep_gateway(Arc::clone(node)));
     tasks.spawn(follow_names(Arc::clone(node)));
     tasks.spawn(follow_password(Arc::clone(node)));
+    tasks.spawn(watch_sessions(Arc::clone(node)));
     tasks.spawn(follow_plan(Arc::clone(node)));
     tasks.spawn(follow_groups(Arc::clone(node), said));
     tasks.spawn(follow_underlay(Arc::clone(node)));
+}
+
+/// Sees whether the sessions' task turns, where there is one. Without it no key is replaced, and every
+/// sealed link ends within minutes.
+async fn watch_sessions(node: Arc<Node>) -> &'static str {
+    let Some(sessions) = node.sessions() else {
+        return std::future::pending().await;
+    };
+    let ticker = node.loops().register("the sessions");
+    while sessions.turns().await {
+        ticker.tick();
+        tokio::time::sleep(TURN).await;
+    }
+    "the sessions"
 }
 
 /// Hands on what the mesh says: links to the data path, conditions to the operator.

@@ -378,6 +378,10 @@ impl Datapath {
             format!("drop_{}", DropReason::TapQueueFull.label()),
             self.tap_dropped(),
         );
+        if let Some(sealers) = &self.prober.sealers {
+            let waited = format!("drop_{}", DropReason::SealNoKey.label());
+            *sums.entry(waited).or_insert(0) += sealers.forsaken();
+        }
         sums.insert("mac_table_refused".to_owned(), self.shared.macs.refused());
         sums.insert("mac_moves".to_owned(), self.shared.macs.moved());
         sums

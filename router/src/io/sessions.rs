@@ -39,6 +39,7 @@ enum Ask {
     Gone(PeerId),
     Passwords(Vec<Psk>),
     View(oneshot::Sender<SessionsView>),
+    Turn(oneshot::Sender<()>),
 }
 
 /// What is known of sessions, at one moment.
@@ -116,6 +117,12 @@ impl SessionsHandle {
         asked.await.unwrap_or_default()
     }
 
+    /// Waits until the task has turned its loop once. False: it has ended, which it never should.
+    pub async fn turns(&self) -> bool {
+        let (answer, asked) = oneshot::channel();
+        self.asks.send(Ask::Turn(answer)).await.is_ok() && asked.await.is_ok()
+    }
+
     async fn tell(&self, ask: Ask) {
         // The task ends only with the router.
         let _ = self.asks.send(ask).await;
@@ -185,6 +192,10 @@ impl Driver {
                 self.handle(SessionInput::Gone(id));
             }
             Ask::Passwords(passwords) => self.handle(SessionInput::Passwords(passwords)),
+            Ask::Turn(answer) => {
+                // Whoever asked may have gone.
+                let _ = answer.send(());
+            }
             Ask::View(answer) => {
                 let now = self.started.elapsed();
                 let view = |id: &PeerId| Some((*id, self.sessions.view(*id, now)?));
@@ -325,5 +336,29 @@ fn cipher(choice: CipherChoice) -> Cipher {
     match choice {
         CipherChoice::Aes256Gcm => Cipher::Aes256Gcm,
         CipherChoice::ChaCha20Poly1305 => Cipher::ChaCha20Poly1305,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The daemon ends when it is told so, as when any other of its tasks fails.
+    #[tokio::test]
+    async fn a_task_that_has_ended_is_noticed() {
+        let (asks, mut inbox) = mpsc::channel(ASKS);
+        let handle = SessionsHandle { asks };
+        let task = tokio::spawn(async move {
+            let Some(Ask::Turn(answer)) = inbox.recv().await else {
+                panic!("another question");
+            };
+            answer.send(()).unwrap();
+            let _held = inbox.recv().await;
+            panic!("as a task may");
+        });
+        assert!(handle.turns().await);
+        assert!(!handle.turns().await, "it has gone in the middle of it");
+        assert!(!handle.turns().await, "and stays away");
+        assert!(task.await.is_err());
     }
 }

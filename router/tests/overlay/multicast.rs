@@ -12,6 +12,7 @@ use wire::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, header};
 use wire::membership::group_mac;
 
 use crate::cluster::{cluster, counter, eventually, packets, receive, v4};
+use crate::encrypted::Password;
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
 const GROUP6: Ipv6Addr = Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0x1234, 0x5678);
@@ -94,7 +95,18 @@ impl<'a> Bench<'a> {
 
 #[test]
 fn a_group_reaches_those_who_joined_it_and_no_others() {
-    let world = cluster(3, 1, &[]);
+    joined_and_no_others(&[]);
+}
+
+/// Each copy is sealed for its node, and nobody else gets one.
+#[test]
+fn a_group_reaches_those_who_joined_it_over_sealed_links() {
+    let password = Password::new("a long password for tests\n");
+    joined_and_no_others(&password.args());
+}
+
+fn joined_and_no_others(args: &[&str]) {
+    let world = cluster(3, 1, args);
     let mut bench = Bench::new(&world.pods);
     let group: [fn(&Pod, u8) -> Vec<u8>; 2] = [
         |pod, mark| to_v4(GROUP, pod, mark),

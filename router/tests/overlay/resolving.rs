@@ -13,6 +13,7 @@ use wire::arp::{self, Arp};
 use wire::{Mac, ndp};
 
 use crate::cluster::{cluster, counter, eventually, packets, pings, receive, v4};
+use crate::encrypted::Password;
 
 const SOON: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_millis(500);
@@ -73,8 +74,17 @@ fn unused(node: &Node) -> Ipv4Addr {
 
 #[test]
 fn a_question_reaches_the_owner_of_the_address_alone() {
-    for range in ["10.32.0.0/12", "fd00:77::/64"] {
-        let world = cluster(3, 1, &["--range", range]);
+    let password = Password::new("a long password for tests\n");
+    for (range, sealed) in [
+        ("10.32.0.0/12", false),
+        ("fd00:77::/64", false),
+        ("10.32.0.0/12", true),
+    ] {
+        let mut args = vec!["--range", range];
+        if sealed {
+            args.extend(password.args());
+        }
+        let world = cluster(3, 1, &args);
         let [asker, asked, _] = &world.pods[..] else {
             panic!("three pods were asked for")
         };

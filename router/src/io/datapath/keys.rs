@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fastpath::{KeyNews, Sealer};
@@ -41,7 +41,11 @@ pub enum SealEvent {
 
 /// The sealers of all peers that have a link or a session; where this node has no password, none.
 #[derive(Debug, Default)]
-pub(super) struct Sealers(Mutex<BTreeMap<PeerId, Arc<Sealer>>>);
+pub(super) struct Sealers {
+    known: Mutex<BTreeMap<PeerId, Arc<Sealer>>>,
+    /// Frames that waited for the key of a peer that has no link any more.
+    forsaken: AtomicU64,
+}
 
 impl Sealers {
     /// The sealer of a peer, a new one without keys if it has none.
@@ -56,13 +60,31 @@ impl Sealers {
 
     /// Forgets those without a key that nothing else holds.
     pub(super) fn tidy(&self) {
-        self.lock()
-            .retain(|_, sealer| Arc::strong_count(sealer) > 1 || !sealer.is_empty());
+        self.lock().retain(|_, sealer| {
+            let used = Arc::strong_count(sealer) > 1 || !sealer.is_empty();
+            if !used {
+                // A worker may have held a frame on a link that was just gone.
+                self.forsaken.fetch_add(sealer.forsake(), Relaxed);
+            }
+            used
+        });
+    }
+
+    /// Drops and counts the frames that wait for the key of a peer whose link is gone.
+    pub(super) fn forsake(&self, peer: PeerId) {
+        if let Some(sealer) = self.find(peer) {
+            self.forsaken.fetch_add(sealer.forsake(), Relaxed);
+        }
+    }
+
+    /// Frames that were dropped so.
+    pub(super) fn forsaken(&self) -> u64 {
+        self.forsaken.load(Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerId, Arc<Sealer>>> {
         // Every change leaves the table whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -138,7 +138,7 @@ impl Links {
         known.retain(|key, link| {
             let stays = wanted.contains(key);
             if !stays {
-                gone.push(link.slot);
+                gone.push((*key, link.slot));
             }
             stays
         });
@@ -168,8 +168,11 @@ impl Links {
             );
         }
         publish(self.snapshot(state));
-        for slot in gone {
+        for (key, slot) in gone {
             macs.forget_link(slot);
+            if let (Some(sealers), LinkKey::Peer(peer)) = (&self.sealers, key) {
+                sealers.forsake(peer);
+            }
         }
     }
 
@@ -309,6 +312,48 @@ mod tests {
             (None, Some(target(3).key))
         );
         assert_eq!(published[1].flood().len(), 2);
+    }
+
+    /// What waits for a key when its link goes is dropped and counted.
+    #[test]
+    fn i6_frames_that_wait_on_a_link_that_goes_are_counted() {
+        struct Nowhere;
+        impl fastpath::TrainSink for Nowhere {
+            fn send(&mut self, _: fastpath::Train<'_>) {}
+        }
+        impl fastpath::FrameSink for Nowhere {
+            fn deliver(&mut self, _: &[&[u8]]) {}
+        }
+        let sealers = Arc::<Sealers>::default();
+        let links = Links::new(Vni::DEFAULT, PeerId([0xee; 8]), Some(Arc::clone(&sealers)));
+        let macs = MacTable::new(16);
+        let sealed = LinkTarget {
+            encapsulation: Encapsulation::Sleeve,
+            ..target(1)
+        };
+        let mut forwarding = links.initial();
+        links.replace(&[sealed], &macs, |snapshot| forwarding = snapshot);
+        let mut egress = fastpath::Egress::new(1, fastpath::TrainLimits::default());
+        let counters = fastpath::Counters::default();
+        egress.begin(&forwarding, &macs, 1);
+        for _ in 0..3 {
+            let frame = wire::arp::announcement(Mac([2; 6]), [10, 32, 0, 7].into());
+            let mut read = [&fastpath::VnetHdr::PLAIN.bytes()[..], &frame].concat();
+            egress.frame(
+                &mut read,
+                &forwarding,
+                &macs,
+                &counters,
+                &mut Nowhere,
+                &mut Nowhere,
+            );
+        }
+        assert_eq!(sealers.forsaken(), 0);
+        links.replace(&[], &macs, |_| ());
+        assert_eq!(sealers.forsaken(), 3);
+        links.replace(&[], &macs, |_| ());
+        sealers.tidy();
+        assert_eq!(sealers.forsaken(), 3);
     }
 
     /// What a peer wants is known by its identity, whether it has a link already or not.
