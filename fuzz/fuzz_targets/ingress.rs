@@ -9,11 +9,13 @@
 
 mod common;
 
-use fastpath::{Cipher, Datagram, Encapsulation, Ingress, Outlets, SealKey, TapTakes};
+use fastpath::{
+    Arrival, Cipher, ControlSink, Datagram, Encapsulation, Ingress, Outlets, SealKey, TapTakes,
+};
 use libfuzzer_sys::fuzz_target;
 use wire::sleeve::{Header, Kind, SEAL_LEN};
 
-use common::{Control, ME, Tables, Tap, Underlay, endpoint, forwarding, peer};
+use common::{ME, Tables, Tap, Underlay, endpoint, forwarding, peer};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&[how, high, low], rest)) = bytes.split_first_chunk() else {
@@ -72,4 +74,14 @@ fn seal(frame: &[u8]) -> Vec<u8> {
     let mut claim = key.claim(1).expect("the key is new");
     key.seal(&mut datagram, &mut claim);
     datagram
+}
+
+/// Takes what is for the router.
+struct Control;
+
+impl ControlSink for Control {
+    fn probe(&mut self, probe: Arrival<'_>) {
+        assert!(wire::probe::is_probe(probe.frame));
+        let _ = wire::probe::parse(probe.frame);
+    }
 }

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use fastpath::{
-    Arrival, Cipher, ControlSink, Counters, Encapsulation, Forwarding, FrameSink, Link, MAX_PARTS,
-    MacTable, OpenKey, OwnAddress, SealKey, Sealer, Slot, Train, TrainSink, VnetHdr,
+    Cipher, Counters, Encapsulation, Forwarding, FrameSink, Link, MAX_PARTS, MacTable, OpenKey,
+    OwnAddress, SealKey, Sealer, Slot, Train, TrainSink, VnetHdr,
 };
 use wire::{Mac, PeerId, Vni};
 
@@ -95,14 +95,5 @@ impl TrainSink for Underlay {
                 assert_ne!(header.kind, wire::sleeve::Kind::PLAIN, "it is in the clear");
             }
         }
-    }
-}
-
-pub struct Control;
-
-impl ControlSink for Control {
-    fn probe(&mut self, probe: Arrival<'_>) {
-        assert!(wire::probe::is_probe(probe.frame));
-        let _ = wire::probe::parse(probe.frame);
     }
 }
