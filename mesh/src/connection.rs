@@ -82,6 +82,8 @@ pub(crate) struct Connection {
     pub(crate) needed_there: bool,
     /// When it may be closed, if nobody needs it until then.
     pub(crate) spare_at: Option<Duration>,
+    /// Whether entries are not sent on it: nobody needs it, and there is another way for them.
+    pub(crate) quiet: bool,
     /// Whose entries are to be sent on it.
     pub(crate) outbox: BTreeSet<PeerId>,
 }
@@ -111,6 +113,7 @@ impl Connection {
             needed: true,
             needed_there: true,
             spare_at: None,
+            quiet: false,
             outbox: BTreeSet::new(),
         }
     }

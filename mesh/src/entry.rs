@@ -163,6 +163,16 @@ impl Entry {
     pub fn lists(&self, peer: PeerId) -> bool {
         !self.left && self.neighbours.binary_search(&peer).is_ok()
     }
+
+    /// Whether another version says the same of all that the data link to this node depends on.
+    pub(crate) fn links_like(&self, other: &Self) -> bool {
+        let ports = |entry: &Self| (entry.run, entry.vxlan_port, entry.sleeve_port, entry.mtu);
+        ports(self) == ports(other)
+            && self.name == other.name
+            && self.sleeve_seen == other.sleeve_seen
+            && self.addresses == other.addresses
+            && self.reach == other.reach
+    }
 }
 
 /// Why an entry cannot be read.

@@ -36,6 +36,7 @@ mod mesh;
 mod message;
 mod myself;
 mod noise;
+mod pace;
 mod peer;
 mod proto;
 mod refusal;

@@ -34,6 +34,7 @@ use crate::entry::{Entry, Sealed};
 use crate::groups::Groups;
 use crate::link::{LinkChange, LinkInput, Links, ProbeToSend};
 use crate::myself::Myself;
+use crate::pace::Pace;
 use crate::peer::PeerView;
 use crate::rng::SplitMix64;
 use crate::roster::Roster;
@@ -288,7 +289,9 @@ struct Own {
     groups: Groups,
     reach: Reach,
     sleeve_seen: Option<SocketAddr>,
-    published: Duration,
+    pace: Pace,
+    /// The version that was spread last.
+    spread: u64,
     /// Times that another life of this node was heard of.
     refuted: u32,
     /// Number of the next broadcast.
@@ -324,7 +327,8 @@ impl Mesh {
                 groups: Groups::All,
                 reach: Reach::default(),
                 sleeve_seen: None,
-                published: now,
+                pace: Pace::new(now),
+                spread: 0,
                 refuted: 0,
                 sequence: first_broadcast(config.born),
                 muted: false,
@@ -381,7 +385,7 @@ impl Mesh {
             Input::Forget(target) => self.forget(&target),
             Input::Groups(groups) => {
                 self.own.groups = groups;
-                self.own_changed(now);
+                self.own_changed_much(now);
             }
             Input::Link(input) => self.link_input(input, now),
             Input::SendGossip {
@@ -513,6 +517,13 @@ impl Mesh {
     fn scaled(&self, span: Duration) -> Duration {
         let percent = u32::try_from(self.roster.len().clamp(1, 100)).unwrap_or(100);
         span * percent / 100
+    }
+
+    /// A time for what all nodes do and all get to hear: the whole of it in a network of a hundred
+    /// nodes, and as many times as long as a larger one has more.
+    fn shared(&self, span: Duration) -> Duration {
+        let nodes = u32::try_from(self.roster.len().max(1)).unwrap_or(u32::MAX);
+        span * nodes / 100
     }
 
     /// Throws away what is old.

@@ -1,7 +1,6 @@
 //! Machines, the network between them, and what happens to them.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use mesh::link::LinkConfig;
 use mesh::{Config, ConnId, Input, LinkChange, Mesh, Output, Shelf, SplitMix64, Target};
 use wire::PeerId;
 
+use crate::agenda::Agenda;
 use crate::data::Datagrams;
 use crate::frames::Frames;
 use crate::network::{Arrival, Network, Pipe, Side};
@@ -52,8 +52,7 @@ pub struct Cluster {
     steps: u64,
     /// For what a scenario leaves to chance.
     pub rng: SplitMix64,
-    queue: BinaryHeap<Reverse<Scheduled>>,
-    sequence: u64,
+    agenda: Agenda<Event>,
     pub(crate) network: Network,
     pub(crate) underlay: Underlay,
     pub(crate) datagrams: Datagrams,
@@ -78,15 +77,7 @@ pub struct Cluster {
     pub configure: fn(&mut Config),
 }
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Scheduled {
-    at: Duration,
-    /// What is scheduled first happens first.
-    sequence: u64,
-    event: Event,
-}
-
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 pub(crate) enum Event {
     /// A node's timer.
     Wake { node: usize },
@@ -120,8 +111,7 @@ impl Cluster {
             budget: Budget::default(),
             steps: 0,
             rng: SplitMix64::new(seed),
-            queue: BinaryHeap::new(),
-            sequence: 0,
+            agenda: Agenda::new(),
             network: Network::default(),
             underlay: Underlay::new(),
             datagrams: Datagrams::default(),
@@ -460,8 +450,8 @@ impl Cluster {
     /// The budget is used up.
     pub fn run_for(&mut self, span: Duration) {
         let end = self.now + span;
-        while let Some(Reverse(next)) = self.queue.peek().filter(|next| next.0.at <= end) {
-            self.now = next.at;
+        while let Some((at, event)) = self.agenda.take(end) {
+            self.now = at;
             self.steps += 1;
             assert!(
                 self.steps <= self.budget.steps,
@@ -469,9 +459,7 @@ impl Cluster {
                 self.steps,
                 self.now
             );
-            if let Some(Reverse(next)) = self.queue.pop() {
-                self.happen(next.event);
-            }
+            self.happen(event);
         }
         self.now = end;
         assert!(
@@ -536,6 +524,10 @@ impl Cluster {
 
     fn wake(&mut self, number: usize) {
         let node = &mut self.nodes[number];
+        // One that an earlier one has taken the place of would be there for ever: each wakes the next.
+        if node.wake != Some(self.now) {
+            return;
+        }
         node.wake = None;
         if !node.stopped {
             self.input(number, Input::Timeout);
@@ -620,13 +612,7 @@ impl Cluster {
     }
 
     pub(crate) fn schedule(&mut self, at: Duration, event: Event) {
-        let sequence = self.sequence;
-        self.sequence += 1;
-        self.queue.push(Reverse(Scheduled {
-            at,
-            sequence,
-            event,
-        }));
+        self.agenda.put(at, event);
     }
 
     /// Takes a process away; returns its connections.

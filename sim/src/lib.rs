@@ -13,6 +13,7 @@
 //! played again with its trace written down, and the end of the trace is shown. A scenario that does
 //! not come to its end within its [`Budget`] has failed, too.
 
+mod agenda;
 pub mod check;
 mod cluster;
 mod control;

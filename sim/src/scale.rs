@@ -8,11 +8,11 @@ use crate::node::Node;
 use crate::{Budget, Cluster, Traffic};
 
 /// Up to this many nodes all links of all nodes are simulated, and each node has entries of its own.
-/// Beyond, that takes more memory than one machine has.
-const WHOLE: usize = 1000;
+/// Beyond, that takes more time and memory than it is worth.
+const WHOLE: usize = 100;
 /// Of a larger cluster, the links of one node in so many are simulated. The others answer probes,
 /// and their links follow the control path.
-const SAMPLE: usize = 100;
+const SAMPLE: usize = 50;
 /// Between two looks whether something holds.
 const LOOK: Duration = Duration::from_millis(50);
 /// Nothing takes longer.
@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(1200);
 const STARTS: usize = 50;
 /// How long a cluster is left alone before it counts as at rest.
 const CALM: Duration = Duration::from_secs(180);
+/// How long it is looked at then: several turns of idle links.
+const REST: Duration = Duration::from_secs(1800);
 /// How long a partition lasts.
 const PARTED: Duration = Duration::from_secs(60);
 /// How long a node is down that restarts.
@@ -89,8 +91,9 @@ pub fn measure(nodes: usize, seed: u64, mut told: impl FnMut(&str)) -> Result<Ro
         peak.most_messages,
         peak.most_dials
     ));
+    told(&run.entries());
     run.cluster.run_for(CALM);
-    let rest = run.rate(Duration::from_secs(120), |_| ());
+    let rest = run.rate(REST, |_| ());
     told(&format!("at rest: {rest}"));
     let memory = (resident().saturating_sub(before)) / nodes as u64 + run.unshared();
     let join = run.join();
@@ -214,6 +217,24 @@ impl Run {
             probe_bytes: sum(|sent| sent.probe_bytes) / judged,
             most: most.unwrap_or(0) as f64 / minutes,
         }
+    }
+
+    /// What has become of entries since the nodes started, as text.
+    fn entries(&self) -> String {
+        let meshes = self
+            .cluster
+            .nodes()
+            .iter()
+            .filter_map(|node| node.mesh.as_ref());
+        let counters: Vec<_> = meshes.map(mesh::Mesh::counters).collect();
+        let sum = |of: fn(&mesh::Counters) -> u64| counters.iter().map(of).sum::<u64>();
+        format!(
+            "{} versions of entries written, and received {} times by those who did not know them and {} times by \
+             those who did",
+            sum(|counters| counters.published),
+            sum(|counters| counters.entries_taken),
+            sum(|counters| counters.entries_known),
+        )
     }
 
     fn join(&mut self) -> Times {

@@ -1,5 +1,6 @@
 //! Who a peer is: its identity, which follows from a key, and its name, which an operator gave.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// It survives restarts with the same state directory and changes when the key is lost. Shown as
 /// 16 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PeerId(pub [u8; 8]);
 
@@ -19,6 +20,19 @@ impl PeerId {
         let mut id = [0; 8];
         id.copy_from_slice(&digest[..8]);
         Self(id)
+    }
+}
+
+// As derived, and several times as fast: tables of thousands of peers are ordered by it.
+impl Ord for PeerId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        u64::from_be_bytes(self.0).cmp(&u64::from_be_bytes(other.0))
+    }
+}
+
+impl PartialOrd for PeerId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -96,6 +96,13 @@ impl Candidates {
         self.current
     }
 
+    /// Whether the one in use was learned, and the peer's entry does not name it: then a NAT shows it.
+    pub(super) fn is_learned(&self) -> bool {
+        let named =
+            |candidate: &Candidate| Some(candidate.address) == self.current && candidate.told;
+        self.current.is_some() && !self.list.iter().any(named)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

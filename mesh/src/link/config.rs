@@ -65,8 +65,11 @@ impl Default for LinkLimits {
 pub struct LinkTiming {
     /// Between probes on a link that carries traffic.
     pub busy: Duration,
-    /// Between probes on an idle link, at the most often.
+    /// Between probes on an idle link, at the most often; see [`Self::idle_interval`].
     pub idle: Duration,
+    /// What a probe on an idle link costs: the links of a node have as many of these to share as its
+    /// network has doublings of its size.
+    pub idle_share: Duration,
     /// Between probes that keep a NAT's mapping: below the 30 s that some have (RFC 4787 §4.3 asks
     /// for two minutes).
     pub keep_alive: Duration,
@@ -84,7 +87,8 @@ pub struct LinkTiming {
     pub shun: Duration,
     /// How long a way must have been up until its earlier failures are forgotten.
     pub settled: Duration,
-    /// Probes per second on idle links, all together.
+    /// Probes per second on idle links at most, all together: more are wanted only while many of them
+    /// are in trouble.
     pub idle_rate: u32,
     /// Probes per second on links with traffic, all together.
     pub busy_rate: u32,
@@ -97,6 +101,8 @@ impl Default for LinkTiming {
         Self {
             busy: Duration::from_secs(1),
             idle: Duration::from_secs(10),
+            // Just enough for ten nodes to keep that.
+            idle_share: Duration::from_millis(3250),
             keep_alive: Duration::from_secs(20),
             retry: Duration::from_secs(2),
             answer: Duration::from_millis(1000),
@@ -109,6 +115,27 @@ impl Default for LinkTiming {
             busy_rate: 50,
             urgent_rate: 200,
         }
+    }
+}
+
+/// Spare ways are asked so many times more rarely than those in use, while nobody uses the link.
+pub(super) const SPARE: u32 = 6;
+
+impl LinkTiming {
+    /// Between probes on an idle link of a node that has so many links.
+    ///
+    /// All idle links together get a probe each [`Self::idle_share`] for each doubling of the number
+    /// of nodes, so that what a node sends at rest grows with the logarithm of that number.
+    pub(super) fn idle_interval(&self, links: usize) -> Duration {
+        let links = u32::try_from(links).unwrap_or(u32::MAX / 2).max(1);
+        // In hundredths, on a straight line between two powers of two.
+        let nodes = links + 1;
+        let whole = nodes.ilog2();
+        let beyond = (u64::from(nodes - (1 << whole)) * 100) >> whole;
+        let doublings = whole * 100 + u32::try_from(beyond).unwrap_or(0);
+        // The way in use, and the spare one.
+        let probes = links + links / SPARE;
+        self.idle.max(self.idle_share * 100 / doublings * probes)
     }
 }
 
@@ -128,5 +155,26 @@ impl LinkConfig {
             limits: LinkLimits::default(),
             timing: LinkTiming::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_on_idle_links_grow_with_the_logarithm_of_their_number() {
+        let timing = LinkTiming::default();
+        let interval = |nodes: usize| timing.idle_interval(nodes - 1).as_secs();
+        assert_eq!([2, 5, 10].map(interval), [10, 10, 10]);
+        assert_eq!([100, 1000, 5000].map(interval), [56, 380, 1551]);
+        let rate =
+            |nodes: usize| (nodes - 1) as f64 / timing.idle_interval(nodes - 1).as_secs_f64();
+        for nodes in [20, 50, 100, 500, 1000, 5000] {
+            let log = (nodes as f64).log2() / 10_f64.log2();
+            assert!(rate(nodes) <= rate(10) * log, "{nodes} nodes");
+        }
+        // However many are said to be there.
+        assert!(timing.idle_interval(usize::MAX) > timing.idle_interval(5000));
     }
 }

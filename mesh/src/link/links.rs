@@ -63,6 +63,8 @@ pub struct Links {
     rng: SplitMix64,
     timers: Timers<Timer>,
     peers: BTreeMap<PeerId, Box<Peer>>,
+    /// Peers with a way through others, or one that is tried.
+    relayed: BTreeSet<PeerId>,
     /// Peers by the address at which a way of theirs works.
     at: BTreeMap<IpAddr, BTreeSet<PeerId>>,
     budget: Budget,
@@ -85,6 +87,7 @@ impl Links {
             rng: SplitMix64::new(config.seed),
             timers: Timers::new(),
             peers: BTreeMap::new(),
+            relayed: BTreeSet::new(),
             at: BTreeMap::new(),
             budget: Budget::new(timing.idle_rate, timing.busy_rate, timing.urgent_rate),
             answers: Bucket::new(config.limits.answers, config.limits.answers),
@@ -224,21 +227,25 @@ impl Links {
             let peer = Peer::new(Arc::clone(&facts), way(), way(), &self.config.limits, now);
             Box::new(peer)
         });
-        let another = peer.facts.run != facts.run;
-        if another {
-            for kind in Kind::ALL {
-                if let Some(way) = peer.way_mut(kind) {
-                    way.forget_failures();
-                    way.hurry();
-                }
+        let restarted = peer.facts.run != facts.run;
+        let back = std::mem::take(&mut peer.doubted);
+        for kind in Kind::ALL {
+            let Some(way) = peer.way_mut(kind) else {
+                continue;
+            };
+            if restarted {
+                way.forget_failures();
+            }
+            // Its control path is back: so may be what was down, which idle is asked rarely.
+            if restarted || (back && way.state() == LinkState::Down) {
+                way.hurry();
             }
         }
-        peer.doubted = false;
         peer.facts = facts;
         let Some(mut peer) = self.peers.remove(&id) else {
             return;
         };
-        if another {
+        if restarted {
             // What another run of it had agreed to counts no more.
             self.agree(&mut peer, Consent::None, now);
         }
@@ -261,6 +268,7 @@ impl Links {
             return;
         };
         self.timers.cancel(&Timer::Peer(id));
+        self.relayed.remove(&id);
         self.index(id, &peer.at, &[], now);
         if self.seen.forget(id) {
             self.tell_seen();
@@ -407,6 +415,11 @@ impl Links {
         let at = addresses(&peer);
         let before = std::mem::replace(&mut peer.at, at.clone());
         self.index(id, &before, &at, now);
+        if peer.relay.is_some() || peer.trial.is_some() {
+            self.relayed.insert(id);
+        } else {
+            self.relayed.remove(&id);
+        }
         let search = self.next_search(&peer);
         self.peers.insert(id, peer);
         if let Some(next) = [next, search].into_iter().flatten().min() {

@@ -187,6 +187,7 @@ impl Mesh {
                 self.handshakes -= 1;
             }
         }
+        let spare = !connection.is_needed();
         let peer = connection.hello.map(|hello| hello.id);
         if let Some(candidate) = connection.candidate {
             self.attempt_failed(&candidate, reason, lasting, now);
@@ -194,7 +195,7 @@ impl Mesh {
         if let Some(id) = peer {
             if self.control.get(&id) == Some(&conn) {
                 let lived = now.saturating_sub(connection.since);
-                self.control_lost(id, reason, lived, now);
+                self.control_lost(id, reason, lived, spare, now);
             } else {
                 self.schedule_peer(id, now);
                 self.retry_targets(id, now);

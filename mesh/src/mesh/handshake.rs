@@ -198,6 +198,7 @@ impl Mesh {
             return;
         }
         self.roster.connect(id, now);
+        self.vouch(id, now);
         self.follow(now);
         if let Some(name) = self.name_of(id).filter(|_| self.is_told(id)) {
             self.outputs.push_back(Output::Connected { id, name });
@@ -216,7 +217,12 @@ impl Mesh {
             }
         };
         if self.sightings.note(address, reached, now) {
-            self.own_changed(now);
+            if self.roster.own().addresses.is_empty() {
+                // Nobody but its neighbours knows where it is.
+                self.own_changed_much(now);
+            } else {
+                self.own_changed(now);
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use crate::choice::Nearest;
 use crate::connection::Phase;
 use crate::entry::{Entry, Sealed};
 use crate::message::{Message, Told};
+use crate::pace::Pace;
 use crate::peer::PeerState;
 use crate::refusal::{Refusal, RefusalCode};
 use crate::roster::Roster;
@@ -59,7 +60,8 @@ impl Mesh {
         self.waiting.clear();
         self.timers = Timers::new();
         (self.dials, self.handshakes) = (0, 0);
-        self.own.published = now;
+        self.own.pace = Pace::new(now);
+        self.own.spread = self.roster.own().version;
     }
 
     /// The operator wants this node in the network again.

@@ -1,7 +1,8 @@
 //! The entries of all nodes, and how they get about.
 //!
 //! News are sent on to all neighbours but the one they came from, those of a short time in one
-//! message; a neighbour that sends them itself meanwhile is not sent them. What is lost on the way is
+//! message; a neighbour that sends them itself meanwhile is not sent them, nor is one whose connection
+//! is about to be closed because nobody needs it. What is lost on the way is
 //! found by comparing the table with a neighbour's: one number if they are equal, and in two steps
 //! just what differs if they are not.
 
@@ -91,6 +92,7 @@ impl Mesh {
         self.counters.entries_taken += 1;
         self.roster.apply(entry, idle, now);
         self.spread(id, Some(conn), now);
+        self.vouch(id, now);
         self.entry_changed(id, before.as_deref().map(|before| &**before), now);
     }
 
@@ -128,10 +130,37 @@ impl Mesh {
 
     /// Something that the own entry says has changed.
     pub(super) fn own_changed(&mut self, now: Duration) {
-        let timing = &self.config.timing;
-        let soon = now + self.scaled(timing.flush);
-        let at = soon.max(self.own.published + self.scaled(timing.publish));
-        self.timers.bring_forward(Timer::Publish, at);
+        let publish = self.config.timing.publish;
+        let pace = &self.own.pace;
+        let at = pace.in_turn(self.scaled(publish), self.shared(publish));
+        self.publish_at(at, now);
+    }
+
+    /// Something has changed on which it depends whom messages or frames get to.
+    pub(super) fn own_changed_much(&mut self, now: Duration) {
+        let least = self.scaled(self.config.timing.publish);
+        self.publish_at(self.own.pace.soon(least), now);
+    }
+
+    /// A neighbour that others reach through this node alone, as its entry says, is not to wait until it
+    /// is listed here.
+    pub(super) fn vouch(&mut self, id: PeerId, now: Duration) {
+        let Some(peer) = self.roster.get(id) else {
+            return;
+        };
+        if !self.control.contains_key(&id) || self.roster.own().lists(id) {
+            return;
+        }
+        let me = self.me();
+        let mut others = peer.entry.neighbours.iter().filter(|other| **other != me);
+        if !others.any(|other| self.is_reachable(*other)) {
+            self.own_changed_much(now);
+        }
+    }
+
+    fn publish_at(&mut self, at: Duration, now: Duration) {
+        let soon = now + self.scaled(self.config.timing.flush);
+        self.timers.bring_forward(Timer::Publish, at.max(soon));
     }
 
     /// Tells all what the own entry says now.
@@ -147,17 +176,23 @@ impl Mesh {
             entry.version = entry.version.saturating_add(1);
             self.roster.set_own(Sealed::new(entry));
             self.counters.published += 1;
+            let interval = self.shared(self.config.timing.publish);
+            self.own.pace.written(interval, now);
         }
-        self.own.published = now;
-        self.spread(self.me(), None, now);
+        // Changed and changed back, all have heard of it.
+        let version = self.roster.own().version;
+        if std::mem::replace(&mut self.own.spread, version) != version {
+            self.spread(self.me(), None, now);
+        }
     }
 
     /// Sends an entry on to all neighbours but one.
     pub(super) fn spread(&mut self, id: PeerId, except: Option<ConnId>, now: Duration) {
+        let quiet = |conn| self.connections.get(conn).is_some_and(|c| c.quiet);
         let to: Vec<ConnId> = self
             .control
             .iter()
-            .filter(|(peer, conn)| **peer != id && Some(**conn) != except)
+            .filter(|(peer, conn)| **peer != id && Some(**conn) != except && !quiet(*conn))
             .map(|(_, conn)| *conn)
             .collect();
         for conn in to {

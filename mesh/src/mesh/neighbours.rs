@@ -81,14 +81,26 @@ impl Mesh {
     fn schedule_spare(&mut self, conn: ConnId, now: Duration) {
         let linger = self.config.timing.linger;
         let wait = linger + self.rng.up_to(linger);
+        let connection = self.connections.get(&conn);
+        let spare = connection.filter(|connection| !connection.is_needed());
+        let id = spare.and_then(|connection| Some(connection.hello.as_ref()?.id));
+        let quiet = id.is_some_and(|id| self.roster.is_spare(id));
         let Some(connection) = self.connections.get_mut(&conn) else {
             return;
         };
+        let woken = std::mem::replace(&mut connection.quiet, quiet) && !quiet;
+        if quiet {
+            connection.outbox.clear();
+        }
         if connection.is_needed() {
             connection.spare_at = None;
         } else if connection.spare_at.is_none() {
             connection.spare_at = Some(now + wait);
             self.schedule_attention(conn);
+        }
+        if woken {
+            // What was not said on it meanwhile.
+            self.send_digest(conn);
         }
     }
 
@@ -150,6 +162,7 @@ impl Mesh {
         id: PeerId,
         reason: &str,
         lived: Duration,
+        spare: bool,
         now: Duration,
     ) {
         self.control.remove(&id);
@@ -162,7 +175,11 @@ impl Mesh {
         if let Some(peer) = self.roster.get_mut(id).filter(|peer| !peer.is_reachable()) {
             peer.reason = Some(reason.into());
         }
-        self.own_changed(now);
+        if spare && self.is_reachable(id) {
+            self.own_changed(now);
+        } else {
+            self.own_changed_much(now);
+        }
         self.rethink(now);
         self.follow(now);
         self.schedule_peer(id, now);

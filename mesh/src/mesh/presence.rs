@@ -112,7 +112,10 @@ impl Mesh {
         if let Some(peer) = self.roster.get_mut(id) {
             peer.stale |= changed;
         }
-        self.refresh_link(id, now);
+        // Most news are of control connections, which a link knows nothing of.
+        if before.is_none_or(|before| !entry.links_like(before)) {
+            self.refresh_link(id, now);
+        }
     }
 
     /// A peer is gone: those who knew it are told.

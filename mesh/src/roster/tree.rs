@@ -6,6 +6,7 @@
 //! touches nothing else, so that it costs the same in a large network as in a small one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use wire::PeerId;
@@ -70,17 +71,18 @@ impl Roster {
     }
 
     /// A peer's entry has changed, or the peer is gone: `before` are the neighbours that it listed.
+    /// What it lists now as before changes nothing.
     pub(super) fn edges_changed(&mut self, id: PeerId, before: &[PeerId], now: Duration) {
         let mut touched = Touched::new();
         let (me, parent) = (self.own.id, self.parent(id));
+        let living = self.peers.get(&id).filter(|peer| peer.gone.is_none());
+        let entry = living.map(|peer| Arc::clone(&peer.entry));
+        let now_listed = entry.as_ref().map_or(&[][..], |entry| &entry.neighbours);
         let mut cut = VecDeque::new();
-        for other in before {
-            if self.are_joined(id, *other) {
-                continue;
-            }
-            if self.parent(*other) == Some(id) {
-                self.set_parent(*other, None, &mut touched);
-                cut.push_back(*other);
+        for other in only_in(before, now_listed) {
+            if self.parent(other) == Some(id) {
+                self.set_parent(other, None, &mut touched);
+                cut.push_back(other);
             }
         }
         if parent.is_some_and(|parent| !self.are_joined(parent, id)) {
@@ -88,11 +90,8 @@ impl Roster {
             cut.push_back(id);
         }
         self.mend(cut, &mut touched);
-        let joined: Vec<PeerId> = self.joined(id).collect();
-        for other in joined {
-            if other == me || before.binary_search(&other).is_err() {
-                self.join(other, id, &mut touched);
-            }
+        for other in only_in(now_listed, before).chain([me]) {
+            self.join(other, id, &mut touched);
         }
         self.conclude(touched, now);
     }
@@ -223,4 +222,13 @@ impl Roster {
             _ => false,
         }
     }
+}
+
+/// What is in the first list and not in the second. Both are in ascending order.
+fn only_in<'a>(these: &'a [PeerId], others: &'a [PeerId]) -> impl Iterator<Item = PeerId> + 'a {
+    let mut others = others.iter().peekable();
+    these.iter().copied().filter(move |id| {
+        while others.next_if(|other| *other < id).is_some() {}
+        others.peek() != Some(&id)
+    })
 }

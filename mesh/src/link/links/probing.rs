@@ -1,8 +1,8 @@
 //! Which probe leaves when.
 //!
 //! What a link is used for sets its rhythm. Every probe then takes a place in the node's budget, in
-//! which idle links wait for each other, so that a node with many peers sends no more than one with
-//! few; a link with traffic waits only for others with traffic, and one in trouble for neither.
+//! which idle links wait for each other; a link with traffic waits only for others with traffic, and
+//! one in trouble for neither. Idle links are asked the more rarely the more there are.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use wire::probe::{self, Probe, ProbeKind};
 
 use super::{Consent, Links};
 use crate::link::budget::Urgency;
+use crate::link::config::SPARE;
 use crate::link::output::{LinkOutput, ProbeToSend};
 use crate::link::peer::{Kind, Peer, Traffic};
 use crate::link::view::LinkState;
@@ -22,11 +23,10 @@ const FIRST: usize = 4;
 const LATER: usize = 2;
 /// A peer that went down is asked often for this long: most come back soon.
 const RESTART: Duration = Duration::from_secs(30);
-/// Ways that are not in use and idle are asked so many times more rarely.
-const SPARE: u32 = 6;
-/// Between tests of the size on a link with traffic, and on others (RFC 8899 §5.1.1).
+/// Between tests of the size on a link with traffic.
 const VERIFY: Duration = Duration::from_secs(2);
-const VERIFY_IDLE: Duration = Duration::from_secs(600);
+/// On others, in intervals between their probes: ten minutes in a small network (RFC 8899 §5.1.1).
+const VERIFY_IDLE: u32 = 60;
 /// Between probes to a way that came back, until it is trusted.
 const TRUST: Duration = Duration::from_millis(500);
 
@@ -67,6 +67,7 @@ impl Links {
     fn rhythm(&self, peer: &Peer, kind: Kind, way: &Way, now: Duration) -> (Duration, Urgency) {
         let timing = &self.config.timing;
         let traffic = peer.traffic(now);
+        let idle = self.idle_interval();
         // Of links in trouble those that are used come first: when half of all peers vanish at once,
         // the others are judged no later for it.
         let trouble = match traffic {
@@ -100,19 +101,13 @@ impl Links {
                 let (interval, urgency) = match traffic {
                     Traffic::BothWays => (timing.busy, Urgency::Busy),
                     Traffic::OneWay => (timing.busy * 2, Urgency::Busy),
-                    Traffic::None => (timing.idle, Urgency::Idle),
+                    // A tenth is left for the jitter.
+                    Traffic::None if self.is_translated(kind, way) => {
+                        (idle.min(timing.keep_alive * 9 / 10), Urgency::Busy)
+                    }
+                    Traffic::None => (idle, Urgency::Idle),
                 };
-                let kept = kind == Kind::Sleeve && self.translated.is_some();
-                if kept && traffic == Traffic::None {
-                    let (idle, _) = after(interval, urgency);
-                    (
-                        idle.max(last + timing.keep_alive / 2)
-                            .min(last + timing.keep_alive),
-                        Urgency::Busy,
-                    )
-                } else {
-                    after(interval, urgency)
-                }
+                after(interval, urgency)
             }
             // The way in use is in trouble: does this one work?
             _ if peer
@@ -124,10 +119,20 @@ impl Links {
             LinkState::Down if better => match traffic {
                 Traffic::BothWays | Traffic::OneWay => after(timing.retry, Urgency::Busy),
                 Traffic::None if way.since() + RESTART > now => after(timing.retry, Urgency::Idle),
-                Traffic::None => after(timing.idle, Urgency::Idle),
+                Traffic::None => after(idle, Urgency::Idle),
             },
-            _ => after(timing.idle * SPARE, Urgency::Idle),
+            _ => after(idle * SPARE, Urgency::Idle),
         }
+    }
+
+    fn idle_interval(&self) -> Duration {
+        // The one that is looked at is not in the table meanwhile.
+        self.config.timing.idle_interval(self.peers.len() + 1)
+    }
+
+    /// Whether a NAT is between this node and the end of a way, so that its mapping must be kept.
+    fn is_translated(&self, kind: Kind, way: &Way) -> bool {
+        kind == Kind::Sleeve && (self.translated.is_some() || way.candidates.is_learned())
     }
 
     /// Sends a probe if it is due and has a place in the budget, or says when that is so.
@@ -193,24 +198,32 @@ impl Links {
     ) -> Option<Duration> {
         let busy = peer.chosen == Some(kind) && peer.traffic(now) != Traffic::None;
         let endpoint = self.endpoint(peer, kind)?;
+        let rarely = self.idle_interval() * VERIFY_IDLE;
+        let spread = self.jitter(now, rarely);
         let way = peer
             .way_mut(kind)
             .filter(|way| way.is_alive() && !way.is_suspect())?;
         let (verify, raise) = if busy {
             (VERIFY, self.config.timing.raise)
         } else {
-            (VERIFY_IDLE, VERIFY_IDLE)
+            (spread, spread)
         };
-        way.pmtu.hasten(now, verify, raise);
+        if busy {
+            way.pmtu.hasten(now, verify, raise);
+        }
         if !way.pmtu.is_due(now) {
             return way.pmtu.due();
         }
+        let first = way.pmtu.mtu().is_none();
         let sizes = way.pmtu.take(now, verify, raise);
         let due = way.pmtu.due();
-        // Sizes of one round belong together: they leave at once, and others wait for longer.
-        let urgency = if busy { Urgency::Busy } else { Urgency::Idle };
-        let count = u32::try_from(sizes.len()).unwrap_or(u32::MAX);
-        self.budget.of(urgency).reserve(count, now);
+        // Sizes of one round belong together: they leave at once, and others wait for longer. The first
+        // ones go with the probe that found the way: what many new ways cost keeps no later one waiting.
+        if !first {
+            let urgency = if busy { Urgency::Busy } else { Urgency::Idle };
+            let count = u32::try_from(sizes.len()).unwrap_or(u32::MAX);
+            self.budget.of(urgency).reserve(count, now);
+        }
         for size in sizes {
             self.ask(id, peer, kind, endpoint, Purpose::Size(size), now);
         }
@@ -268,11 +281,16 @@ impl Links {
         }));
     }
 
-    /// An interval, a tenth longer or shorter, so that nodes that began together drift apart. The
-    /// same for the same probe however often it is asked for.
+    /// An interval, a tenth longer or shorter, or a half if it is a long one, so that nodes that began
+    /// together drift apart. The same for the same probe however often it is asked for.
     fn jitter(&self, last: Duration, interval: Duration) -> Duration {
         let seed = self.config.seed ^ u64::try_from(last.as_nanos()).unwrap_or(u64::MAX);
         let mut rng = crate::rng::SplitMix64::new(seed);
-        interval * 9 / 10 + rng.up_to(interval / 5)
+        if interval <= self.config.timing.idle * SPARE {
+            interval * 9 / 10 + rng.up_to(interval / 5)
+        } else {
+            // A long one is for many links, which may have come up together.
+            interval / 2 + rng.up_to(interval)
+        }
     }
 }

@@ -108,12 +108,14 @@ impl Links {
 
     /// Sleeve reaches a peer no more, or elsewhere: ways through it change.
     pub(super) fn relay_changed(&mut self, id: PeerId, now: Duration) {
-        let through = self.peers.iter().filter(|(_, other)| {
-            let via = [Kind::Relay, Kind::Trial].map(|kind| other.via(kind));
-            via.contains(&Some(id))
-        });
-        for id in through.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.timers.set(Timer::Peer(id), now);
+        for other in &self.relayed {
+            let through = |peer: &Peer| {
+                let via = [Kind::Relay, Kind::Trial].map(|kind| peer.via(kind));
+                via.contains(&Some(id))
+            };
+            if self.peers.get(other).is_some_and(|peer| through(peer)) {
+                self.timers.set(Timer::Peer(*other), now);
+            }
         }
     }
 
