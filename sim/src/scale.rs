@@ -39,7 +39,8 @@ pub struct Row {
     pub rest: Rate,
     /// While one node in a hundred restarts each minute, per node and minute.
     pub churn: Rate,
-    /// Bytes of memory of a node, the simulation's own included.
+    /// Bytes of memory of a node, the simulation's own included, and links that are not simulated left
+    /// out.
     pub memory: u64,
     /// From the end of a partition into halves.
     pub heal: Times,
