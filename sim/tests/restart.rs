@@ -1,0 +1,105 @@
+//! All nodes of a large network restart together.
+
+use std::time::Duration;
+
+use mesh::{Counters, Mesh};
+use sim::{Budget, Cluster, Peak, Traffic, run};
+
+const S: fn(u64) -> Duration = Duration::from_secs;
+const NODES: usize = 500;
+/// Of so many nodes the links of one are simulated, or the test would take minutes.
+const SAMPLE: usize = 50;
+/// Whom a node wants to be connected with in a network of this size: two on each side in the circle
+/// of identities, and half the logarithm less one.
+const WANTED: u64 = 8;
+/// Connections of a node, since others want it as well: the logarithm, and two more.
+const DEGREE: u64 = 11;
+
+/// Messages get from all to all, and all whose links are simulated have them all.
+fn is_whole(cluster: &Cluster) -> bool {
+    let mut nodes = cluster.nodes().iter().enumerate();
+    nodes.all(|(number, node)| {
+        let links = node.links.len() == NODES - 1 || !number.is_multiple_of(SAMPLE);
+        node.reachable.len() == NODES - 1 && links
+    })
+}
+
+fn counters(cluster: &Cluster) -> Vec<Counters> {
+    let meshes = cluster.nodes().iter().filter_map(|node| node.mesh.as_ref());
+    meshes.map(Mesh::counters).collect()
+}
+
+#[test]
+fn five_hundred_that_restart_together_are_no_storm() {
+    run(0..1, |cluster| {
+        cluster.budget = Budget {
+            steps: 200_000_000,
+            ..Budget::default()
+        };
+        cluster.remembers = false;
+        cluster.judges = |number| number.is_multiple_of(SAMPLE);
+        for number in cluster.add(NODES).skip(1) {
+            cluster.target(number, 0);
+        }
+        for number in 0..NODES {
+            cluster.start(number);
+        }
+        if !cluster.run_until(S(60), is_whole) {
+            return Err("they do not come together".to_owned());
+        }
+
+        // As when a new version is rolled out without care.
+        for number in 0..NODES {
+            let node = cluster.node(number);
+            let mesh = node.mesh.as_ref();
+            node.remembered = mesh.map_or_else(Vec::new, Mesh::addresses);
+            cluster.crash(number);
+        }
+        let before: Vec<Traffic> = cluster.nodes().iter().map(|node| node.traffic).collect();
+        cluster.peak = Peak::default();
+        let start = cluster.now();
+        for number in 0..NODES {
+            cluster.start(number);
+            cluster.run_for(S(1) / 500);
+        }
+        if !cluster.run_until(S(20), is_whole) {
+            return Err("they are not together again after 20 s".to_owned());
+        }
+        cluster.run_for((start + S(40)).saturating_sub(cluster.now()));
+
+        let all = counters(cluster);
+        let nodes = NODES as u64;
+        // Whom it wants, and once more, since it knows few others when it first chooses; its target and
+        // those that it remembers, one after the other until one answers, are as many again at most.
+        let dials = all.iter().map(|counters| counters.dials);
+        let mean = dials.clone().sum::<u64>() / nodes;
+        let most = dials.max().unwrap_or(0);
+        if mean > 2 * WANTED || most > 4 * WANTED {
+            return Err(format!("{mean} dials of a node, {most} of one"));
+        }
+        // No second has more than all dials to those who are wanted.
+        if cluster.peak.most_dials > nodes * WANTED {
+            return Err(format!("{:?}", cluster.peak));
+        }
+        // News go out 20 times a second on each connection at most, and are over after half of the time.
+        let after = cluster.nodes().iter().zip(&before);
+        let sent = after.map(|(node, before)| node.traffic.since(before).messages);
+        let mean = sent.clone().sum::<u64>() / nodes;
+        let most = sent.max().unwrap_or(0);
+        if mean > 20 * DEGREE * 20 {
+            return Err(format!("{mean} messages of a node"));
+        }
+        // The one that all others have for a target hears twice from each, and tells each all.
+        let accepted = all.iter().map(|counters| counters.accepted).max();
+        if accepted > Some(2 * nodes) || most > nodes * 4 * DEGREE {
+            return Err(format!("{accepted:?} connections of one, {most} messages"));
+        }
+
+        cluster.run_for(S(30));
+        let dials = counters(cluster).iter().map(|c| c.dials).sum::<u64>();
+        if dials != all.iter().map(|c| c.dials).sum::<u64>() || !is_whole(cluster) {
+            return Err("they do not come to rest".to_owned());
+        }
+        Ok(())
+    });
+}
