@@ -56,8 +56,11 @@ pub(crate) struct TargetEntry {
     /// It turned out to be this node.
     pub(crate) myself: bool,
     /// Not named by the operator: an address that an earlier run knew, or that a node named which is
-    /// full. It is dropped as soon as there is a connection.
+    /// full. Once there is a connection it is dialled no more than once.
     pub(crate) remembered: bool,
+    /// There is a connection, and it is still to be seen whether somebody lives there whom this leads to
+    /// no more.
+    pub(crate) last: bool,
 }
 
 /// Why a dial reached nobody.

@@ -103,3 +103,43 @@ fn five_hundred_that_restart_together_are_no_storm() {
         Ok(())
     });
 }
+
+/// No node has a target: each finds the others at addresses that it remembers, and all become one network,
+/// though the first connection of each is soon made and leads to few.
+#[test]
+fn those_who_only_remember_each_other_come_together() {
+    run(0..3, |cluster| {
+        let nodes = 300;
+        cluster.judges = |_| false;
+        for number in cluster.add(nodes).skip(1) {
+            cluster.target(number, 0);
+        }
+        for number in 0..nodes {
+            cluster.start(number);
+        }
+        let whole = |cluster: &Cluster| {
+            let mut all = cluster.nodes().iter();
+            all.all(|node| node.reachable.len() == nodes - 1)
+        };
+        if !cluster.run_until(S(60), whole) {
+            return Err("they do not come together".to_owned());
+        }
+        for number in 0..nodes {
+            let node = cluster.node(number);
+            let mesh = node.mesh.as_ref();
+            node.remembered = mesh.map_or_else(Vec::new, Mesh::addresses);
+            node.targets.clear();
+            cluster.crash(number);
+        }
+        for number in 0..nodes {
+            cluster.start(number);
+            cluster.run_for(S(1) / 300);
+        }
+        if !cluster.run_until(S(60), whole) {
+            let sizes = cluster.nodes().iter().map(|node| node.reachable.len());
+            let sizes: Vec<usize> = sizes.collect();
+            return Err(format!("they stay in parts: {sizes:?}"));
+        }
+        Ok(())
+    });
+}

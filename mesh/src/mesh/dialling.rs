@@ -33,6 +33,7 @@ impl Mesh {
         entry.dialling.backoff.reset();
         entry.myself = false;
         entry.remembered = false;
+        entry.last = false;
         let peer = entry.peer;
         let wait = self.moment();
         self.timers
@@ -64,13 +65,40 @@ impl Mesh {
         self.timers.bring_forward(timer, now + wait);
     }
 
-    /// There is a connection: addresses from an earlier run have done their service.
-    pub(super) fn forget_remembered(&mut self) {
-        let old = self.targets.iter().filter(|(_, entry)| entry.remembered);
-        let old: Vec<Target> = old.map(|(target, _)| target.clone()).collect();
-        for target in old {
-            self.forget(&target);
+    /// There is a connection. Where all nodes have started together it may lead to some of them only, so
+    /// addresses from an earlier run are dialled once more, those that nobody says are his.
+    pub(super) fn spare_remembered(&mut self, now: Duration) {
+        let old = self.targets.iter_mut();
+        let old = old.filter(|(_, entry)| entry.remembered && !entry.last);
+        let old = old.map(|(target, entry)| {
+            entry.last = true;
+            target.clone()
+        });
+        let old: Vec<Target> = old.collect();
+        for (turn, target) in (0..).zip(old) {
+            // By then this node has the entries of those whom the connection leads to.
+            let wait = self.rng.around(self.config.timing.linger);
+            let wait = wait + self.config.timing.flush * 2 * turn;
+            let timer = Timer::Dial(Candidate::Target(target));
+            self.timers.set(timer, now + wait);
         }
+    }
+
+    /// Whether a candidate is an address from an earlier run that is to be dialled once more, and need
+    /// not be: it is that of a node that can be reached.
+    fn is_done(&self, candidate: &Candidate) -> bool {
+        let Candidate::Target(target) = candidate else {
+            return false;
+        };
+        let Some(entry) = self.targets.get(target).filter(|entry| entry.last) else {
+            return false;
+        };
+        let address = target.literal();
+        let lives_there = |address| {
+            let mut peers = self.roster.after(self.me());
+            peers.any(|(_, peer)| peer.is_reachable() && peer.entry.addresses.contains(&address))
+        };
+        entry.peer.is_some() || entry.myself || address.is_none_or(lives_there)
     }
 
     pub(super) fn forget(&mut self, target: &Target) {
@@ -91,6 +119,11 @@ impl Mesh {
 
     /// A candidate's time has come.
     pub(super) fn due(&mut self, candidate: Candidate, now: Duration) {
+        if let Candidate::Target(target) = &candidate
+            && self.is_done(&candidate)
+        {
+            return self.forget(&target.clone());
+        }
         if !self.is_wanted(&candidate) {
             return;
         }
@@ -219,6 +252,11 @@ impl Mesh {
             dialling.conn = None;
             dialling.failure = Some(printable(reason, MAX_REASON));
         }
+        if let Candidate::Target(target) = candidate
+            && self.targets.get(target).is_some_and(|entry| entry.last)
+        {
+            return self.forget(target);
+        }
         let myself = match candidate {
             Candidate::Target(target) => self.targets.get(target).is_some_and(|entry| entry.myself),
             Candidate::Peer(_) => false,
@@ -263,6 +301,11 @@ impl Mesh {
                 if let Some(dialling) = self.dialling(&candidate) {
                     dialling.conn = None;
                     dialling.failure = None;
+                }
+                if let Candidate::Target(target) = &candidate
+                    && self.targets.get(target).is_some_and(|entry| entry.last)
+                {
+                    self.forget(target);
                 }
             }
         }

@@ -183,7 +183,7 @@ impl Mesh {
         self.rethink(now);
         // It may have another address than before.
         self.refresh_link(id, now);
-        self.forget_remembered();
+        self.spare_remembered(now);
         self.begin_exchange(conn, self.me() < id, now);
     }
 

@@ -179,7 +179,7 @@ fn one_that_is_refused_tries_the_others_it_is_told_of() {
     };
     bench.input(Input::Dialled { conn, remote });
     bench.join(conn, &node(ip.octets()[3], 1));
-    // They are not the operator's targets, and one is enough.
+    // They are not the operator's targets.
     let named: Vec<String> = bench
         .mesh
         .targets(bench.now)
@@ -187,11 +187,28 @@ fn one_that_is_refused_tries_the_others_it_is_told_of() {
         .map(|t| t.target.to_string())
         .collect();
     assert_eq!(named, ["10.0.0.9:6783"]);
+    // The other may know nodes that the first does not.
+    let mut dialled = once_more(&mut bench);
+    dialled.retain(|again| again.to_string() != named[0]);
+    assert!(dialled.len() == 1 && dialled[0] != target, "{dialled:?}");
+}
+
+/// Where a node that has a connection still looks for others, in vain: at each address once.
+fn once_more(bench: &mut Bench) -> Vec<Target> {
+    let mut dialled = Vec::new();
+    // For longer a neighbour that says nothing is not taken for alive.
+    let end = bench.now + S(18);
+    while let Some((conn, target)) = bench.next_dial(end.saturating_sub(bench.now)) {
+        dialled.push(target);
+        let error = DialError::Failed("no route".into());
+        bench.input(Input::DialFailed { conn, error });
+    }
     assert!(bench.mesh.targets.values().all(|entry| !entry.remembered));
+    dialled
 }
 
 #[test]
-fn remembered_addresses_are_dialled_until_one_answers() {
+fn remembered_addresses_are_dialled_until_one_answers_and_then_once() {
     let mut config = Config::new(node(5, 1), 1);
     config.remembered = (6..=9).map(address).collect();
     let mut bench = Bench::with(config);
@@ -207,9 +224,15 @@ fn remembered_addresses_are_dialled_until_one_answers() {
     };
     bench.join(conn, &node(ip.octets()[3], 1));
     bench.take();
-    assert_eq!(bench.next_dial(S(9)), None);
+    assert_eq!(bench.next_dial(S(4)), None);
     assert_eq!(bench.mesh.targets(bench.now), []);
     assert_eq!(bench.mesh.addresses(), [remote]);
+    // Where all have started together, who answered may know few others.
+    let mut others: Vec<Target> = (6..=9).map(address).map(Target::from).collect();
+    others.retain(|target| *target != second);
+    let mut dialled = once_more(&mut bench);
+    dialled.sort();
+    assert_eq!(dialled, others);
 }
 
 /// All nodes together try one that is out of reach once a second, not each of them.
