@@ -8,10 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use hostnet::link::{BridgeOptions, VethRequest};
+use hostnet::link::VethRequest;
 use hostnet::netlink::Netlink;
 use hostnet::netns::NetNs;
-use ipnet::Ipv4Net;
+use hostnet::{Route, sysctl};
+use ipnet::{IpNet, Ipv4Net};
 use router::lab::interrupt::Interrupt;
 use tempfile::TempDir;
 
@@ -114,7 +115,7 @@ fn push(record: &mut Record, routers: u8, metric: Metric, time: Duration) {
     record.push(case, time.as_secs_f64());
 }
 
-/// Nodes on one network. Removed when dropped.
+/// Nodes and a network between them. Removed when dropped.
 #[derive(Debug)]
 struct Cluster {
     directory: TempDir,
@@ -126,6 +127,10 @@ struct Cluster {
 
 impl Cluster {
     /// The network and `size` nodes, without routers.
+    ///
+    /// The network is routed, as in a data centre where each node has a link of its own. On one Ethernet
+    /// every node would have each other one in the kernel's neighbour table, which all namespaces
+    /// share, and which holds 1024 (`gc_thresh3`): fewer than fifty nodes take.
     fn new(size: u8) -> anyhow::Result<Self> {
         let mut cluster = Self {
             directory: TempDir::with_prefix(pods::name("mesh-")).context("make a directory")?,
@@ -134,21 +139,33 @@ impl Cluster {
             routers: Vec::new(),
         };
         let network = cluster.namespace("net")?;
+        network.run(|| sysctl::write("net/ipv4/ip_forward", "1"))??;
         let mut netlink = Netlink::open_in(&network)?;
-        let bridge = netlink.add_bridge("underlay", &BridgeOptions::default())?;
-        netlink.set_up(bridge)?;
         for number in 1..=size {
             let node = cluster.namespace(&format!("n{number}"))?;
+            let outside = format!("n{number}");
             netlink.add_veth(&VethRequest {
-                master: Some(bridge),
                 host_up: true,
                 peer_ns: Some(&node),
-                ..VethRequest::new(&format!("n{number}"), "eth0", 1500)
+                ..VethRequest::new(&outside, "eth0", 1500)
+            })?;
+            let oif = index(&mut netlink, &outside)?;
+            netlink.add_address(oif, alone(GATEWAY))?;
+            netlink.add_route(&Route {
+                dst: alone(address(number)),
+                gateway: None,
+                oif: Some(oif),
+                src: None,
+                onlink: false,
             })?;
             let mut inside = Netlink::open_in(&node)?;
-            let eth0 = inside.link("eth0")?.context("the veth is gone")?.index;
-            inside.add_address(eth0, Ipv4Net::new(address(number), 24)?.into())?;
+            let eth0 = index(&mut inside, "eth0")?;
+            inside.add_address(eth0, alone(address(number)))?;
             inside.set_up(eth0)?;
+            inside.add_route(&Route {
+                onlink: true,
+                ..Route::default_via(GATEWAY.into(), eth0)
+            })?;
             cluster.nodes.push(node);
         }
         Ok(cluster)
@@ -218,6 +235,17 @@ impl Drop for Cluster {
             }
         }
     }
+}
+
+/// The network's end of each node's link.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+fn alone(address: Ipv4Addr) -> IpNet {
+    Ipv4Net::from(address).into()
+}
+
+fn index(netlink: &mut Netlink, name: &str) -> anyhow::Result<u32> {
+    Ok(netlink.link(name)?.context("the veth is gone")?.index)
 }
 
 /// Inside the cluster's own namespaces.

@@ -245,7 +245,8 @@ impl Side {
             gateway,
             oif: Some(device),
             src: None,
-            onlink: false,
+            // The daemon may give its device an address later.
+            onlink: gateway.is_some(),
         })?;
         let inside = subnet(self.number, 2)?;
         self.address = inside.addr();
