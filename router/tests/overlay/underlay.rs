@@ -38,6 +38,39 @@ fn until_mtu(world: &World, mtu: u16) {
     }
 }
 
+/// Something on the way takes smaller packets than before and tells nobody: the size is found, pods
+/// are told, and the larger one is found again.
+#[test]
+fn a_path_that_shrinks_and_grows_is_followed_under_a_flow() {
+    let world = cluster(2, 1, &[]);
+    let flow = Flow::start(&world.pods[0], &world.pods[1]);
+    flow.goes_on("at first");
+    until_mtu(&world, 1450);
+    let underlay = NetNs::open(&NetNs::path(&world.layout().underlay_netns())).unwrap();
+    // A bridge drops what is too large for the port that it leaves by.
+    for port in ["node1", "node2"] {
+        set_mtu(&underlay, port, 1300);
+    }
+    until_mtu(&world, 1250);
+    flow.goes_on("on a narrow path");
+    let links = weft(&world.nodes[0], &["status", "links"]);
+    let links = String::from_utf8(links.stdout).unwrap();
+    assert!(
+        links
+            .lines()
+            .any(|line| line.contains("vxlan") && line.contains("1250")),
+        "{links}"
+    );
+    // Packets of the pods' MTU are fragmented or refused with word of the size, and not lost.
+    assert!(pings(&world.pods[0].netns, v4(&world.pods[1]), 1450 - 28));
+    for port in ["node1", "node2"] {
+        set_mtu(&underlay, port, 1500);
+    }
+    until_mtu(&world, 1450);
+    flow.goes_on("on a wide path again");
+    flow.end();
+}
+
 /// The nodes' own interfaces change: what leaves is smaller at once, the operator is told, and it is
 /// as before when they change back.
 #[test]
