@@ -65,7 +65,7 @@ impl Default for LinkLimits {
 pub struct LinkTiming {
     /// Between probes on a link that carries traffic.
     pub busy: Duration,
-    /// Between probes on an idle link, at the most often; see [`Self::idle_interval`].
+    /// Between probes on an idle link, at the most often: among many nodes it is longer.
     pub idle: Duration,
     /// What a probe on an idle link costs: the links of a node have as many of these to share as its
     /// network has doublings of its size.

@@ -105,6 +105,10 @@ impl Links {
                     Traffic::None if self.is_translated(kind, way) => {
                         (idle.min(timing.keep_alive * 9 / 10), Urgency::Busy)
                     }
+                    // It is not to stay so for want of a look.
+                    Traffic::None if way.state() == LinkState::Degraded => {
+                        (timing.retry, Urgency::Idle)
+                    }
                     Traffic::None => (idle, Urgency::Idle),
                 };
                 after(interval, urgency)

@@ -154,6 +154,23 @@ fn loss_makes_a_link_degraded_and_does_not_take_it_down() {
 }
 
 #[test]
+fn a_degraded_link_that_nobody_uses_is_judged_anew_all_the_same() {
+    // As among a hundred nodes.
+    let mut net = Net::with(2, 7, |_, config| config.timing.idle = S(60));
+    net.join();
+    net.flow(0, 1);
+    net.rule(0, 1, |rule| rule.lost = 200);
+    let state = |net: &Net| net.nodes[0].links.view(net.nodes[1].id, net.now);
+    let is = |net: &Net, wanted| state(net).is_some_and(|view| view.state == wanted);
+    net.run(S(120));
+    assert!(is(&net, LinkState::Degraded));
+    net.end_flow(0, 1);
+    net.rule(0, 1, |rule| rule.lost = 0);
+    let took = net.until(S(300), |net| is(net, LinkState::Up)).unwrap();
+    assert!(took < S(60), "{took:?}");
+}
+
+#[test]
 fn a_way_that_becomes_slow_is_not_down() {
     let mut net = Net::new(2, 8);
     net.join();
