@@ -232,8 +232,10 @@ fn an_answer_by_icmp_is_told_and_cleared() {
         let dest = SocketAddr::new(net(to).addr(), 6784);
         assert_eq!(socket.clear_errors(), 0);
         socket.send_train(dest, &[1], 0).unwrap();
+        // On a busy machine the answer comes after the send buffer is full.
         let refused = wait_for("the port is refused", || {
-            socket.send_train(dest, &[2], 0).err()
+            let error = socket.send_train(dest, &[2], 0).err();
+            error.filter(|error| error.kind() != ErrorKind::WouldBlock)
         });
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
         assert!(socket.clear_errors() > 0);
