@@ -69,7 +69,8 @@ drop_reasons! {
     UnknownSource = "unknown_source",
     /// A decapsulated frame shorter than an Ethernet header.
     PeerRunt = "peer_runt",
-    /// A decapsulated frame whose source address is a group's, or all zero.
+    /// A decapsulated frame whose source address is a group's, or all zero; a sealed probe in the name of
+    /// another than who sealed it.
     PeerBadSource = "peer_bad_source",
     /// A frame for a peer that there was no key for: it waited too long, newer ones took its place, or
     /// its link went.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use wire::ethernet::{HEADER_LEN, VLAN_TAG_LEN};
+use wire::probe::Probe;
 use wire::vxlan::{self, VxlanError};
 use wire::{PeerId, probe, sleeve};
 
@@ -339,8 +340,13 @@ impl<'a> Batch<'_, 'a> {
         if frame.is_empty() {
             return Ok(Content::Nothing);
         }
-        if let Some(probe) = for_the_router(frame)? {
-            return Ok(Content::Probe(probe));
+        if let Some(frame) = for_the_router(frame)? {
+            // Whoever has a session speaks for itself alone.
+            let forged = |probe: Probe| probe.source != header.source;
+            if probe::parse(frame).is_ok_and(forged) {
+                return Err(DropReason::PeerBadSource);
+            }
+            return Ok(Content::Probe(frame));
         }
         let slot = slot.ok_or(DropReason::SleeveUnknownPeer)?;
         self.learn(frame, slot)?;

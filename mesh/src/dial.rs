@@ -56,11 +56,10 @@ pub(crate) struct TargetEntry {
     /// It turned out to be this node.
     pub(crate) myself: bool,
     /// Not named by the operator: an address that an earlier run knew, or that a node named which is
-    /// full. Once there is a connection it is dialled no more than once.
+    /// full.
     pub(crate) remembered: bool,
-    /// There is a connection, and it is still to be seen whether somebody lives there whom this leads to
-    /// no more.
-    pub(crate) last: bool,
+    /// A remembered one that has this one dial left: there is a connection since.
+    pub(crate) once_more: bool,
 }
 
 /// Why a dial reached nobody.

@@ -29,6 +29,34 @@ fn counters(cluster: &Cluster) -> Vec<Counters> {
     meshes.map(Mesh::counters).collect()
 }
 
+/// Nodes that all have the first one for a target start, and come together.
+fn form(
+    cluster: &mut Cluster,
+    nodes: usize,
+    whole: impl Fn(&Cluster) -> bool,
+) -> Result<(), String> {
+    for number in cluster.add(nodes).skip(1) {
+        cluster.target(number, 0);
+    }
+    for number in 0..nodes {
+        cluster.start(number);
+    }
+    match cluster.run_until(S(60), whole) {
+        true => Ok(()),
+        false => Err("they do not come together".to_owned()),
+    }
+}
+
+/// All end at once, and will know when they start again what they have written down.
+fn crash(cluster: &mut Cluster, nodes: usize) {
+    for number in 0..nodes {
+        let node = cluster.node(number);
+        let mesh = node.mesh.as_ref();
+        node.remembered = mesh.map_or_else(Vec::new, Mesh::addresses);
+        cluster.crash(number);
+    }
+}
+
 #[test]
 fn five_hundred_that_restart_together_are_no_storm() {
     run(0..1, |cluster| {
@@ -38,23 +66,10 @@ fn five_hundred_that_restart_together_are_no_storm() {
         };
         cluster.remembers = false;
         cluster.judges = |number| number.is_multiple_of(SAMPLE);
-        for number in cluster.add(NODES).skip(1) {
-            cluster.target(number, 0);
-        }
-        for number in 0..NODES {
-            cluster.start(number);
-        }
-        if !cluster.run_until(S(60), is_whole) {
-            return Err("they do not come together".to_owned());
-        }
+        form(cluster, NODES, is_whole)?;
 
         // As when a new version is rolled out without care.
-        for number in 0..NODES {
-            let node = cluster.node(number);
-            let mesh = node.mesh.as_ref();
-            node.remembered = mesh.map_or_else(Vec::new, Mesh::addresses);
-            cluster.crash(number);
-        }
+        crash(cluster, NODES);
         let before: Vec<Traffic> = cluster.nodes().iter().map(|node| node.traffic).collect();
         cluster.peak = Peak::default();
         let start = cluster.now();
@@ -111,27 +126,14 @@ fn those_who_only_remember_each_other_come_together() {
     run(0..3, |cluster| {
         let nodes = 300;
         cluster.judges = |_| false;
-        for number in cluster.add(nodes).skip(1) {
-            cluster.target(number, 0);
-        }
-        for number in 0..nodes {
-            cluster.start(number);
-        }
         let whole = |cluster: &Cluster| {
             let mut all = cluster.nodes().iter();
             all.all(|node| node.reachable.len() == nodes - 1)
         };
-        if !cluster.run_until(S(60), whole) {
-            return Err("they do not come together".to_owned());
-        }
+        form(cluster, nodes, whole)?;
+        crash(cluster, nodes);
         for number in 0..nodes {
-            let node = cluster.node(number);
-            let mesh = node.mesh.as_ref();
-            node.remembered = mesh.map_or_else(Vec::new, Mesh::addresses);
-            node.targets.clear();
-            cluster.crash(number);
-        }
-        for number in 0..nodes {
+            cluster.node(number).targets.clear();
             cluster.start(number);
             cluster.run_for(S(1) / 300);
         }

@@ -422,21 +422,26 @@ fn an_empty_frame_shows_the_key_and_is_no_frame() {
     );
 }
 
+/// Also what a member of the network asks in the name of another is not heard.
 #[test]
-fn a_probe_crosses_sealed() {
+fn a_probe_crosses_sealed_in_its_own_name() {
     let (_, mut b, seals, opens) = pair();
     agree(&seals, &opens, 7);
-    let probe = wire::probe::Probe {
-        kind: wire::probe::ProbeKind::Request,
-        size: 1_428,
-        source: peer(1),
-        destination: peer(2),
-        run: 7,
-        nonce: 9,
-    };
-    let datagram = seals.datagram(peer(1), peer(2), &probe.frame()).unwrap();
-    let (_, told) = receive(&mut b, 1, &one(datagram));
-    assert_eq!(told.probes, [probe.frame()]);
+    for (source, heard) in [(peer(1), true), (peer(3), false)] {
+        let probe = wire::probe::Probe {
+            kind: wire::probe::ProbeKind::Request,
+            size: 1_428,
+            source,
+            destination: peer(2),
+            run: 7,
+            nonce: 9,
+        };
+        let datagram = seals.datagram(peer(1), peer(2), &probe.frame()).unwrap();
+        let (_, told) = receive(&mut b, 1, &one(datagram));
+        let frames = if heard { vec![probe.frame()] } else { vec![] };
+        assert_eq!(told.probes, frames);
+    }
+    assert_eq!(b.counters.dropped(DropReason::PeerBadSource), 1);
 }
 
 #[test]

@@ -33,7 +33,7 @@ impl Mesh {
         entry.dialling.backoff.reset();
         entry.myself = false;
         entry.remembered = false;
-        entry.last = false;
+        entry.once_more = false;
         let peer = entry.peer;
         let wait = self.moment();
         self.timers
@@ -65,17 +65,18 @@ impl Mesh {
         self.timers.bring_forward(timer, now + wait);
     }
 
-    /// There is a connection. Where all nodes have started together it may lead to some of them only, so
-    /// addresses from an earlier run are dialled once more, those that nobody says are his.
-    pub(super) fn spare_remembered(&mut self, now: Duration) {
-        let old = self.targets.iter_mut();
-        let old = old.filter(|(_, entry)| entry.remembered && !entry.last);
-        let old = old.map(|(target, entry)| {
-            entry.last = true;
+    /// There is a connection. Where all nodes have started together it leads to some of them only, each
+    /// part of the network has such a one, and nobody knows of another part but by addresses from an
+    /// earlier run. So these are dialled once more, but for those of nodes that can be reached by then.
+    pub(super) fn dial_remembered_once_more(&mut self, now: Duration) {
+        let remembered = self.targets.iter_mut();
+        let remembered = remembered.filter(|(_, entry)| entry.remembered && !entry.once_more);
+        let remembered = remembered.map(|(target, entry)| {
+            entry.once_more = true;
             target.clone()
         });
-        let old: Vec<Target> = old.collect();
-        for (turn, target) in (0..).zip(old) {
+        let remembered: Vec<Target> = remembered.collect();
+        for (turn, target) in (0..).zip(remembered) {
             // By then this node has the entries of those whom the connection leads to.
             let wait = self.rng.around(self.config.timing.linger);
             let wait = wait + self.config.timing.flush * 2 * turn;
@@ -84,21 +85,28 @@ impl Mesh {
         }
     }
 
-    /// Whether a candidate is an address from an earlier run that is to be dialled once more, and need
-    /// not be: it is that of a node that can be reached.
-    fn is_done(&self, candidate: &Candidate) -> bool {
-        let Candidate::Target(target) = candidate else {
-            return false;
-        };
-        let Some(entry) = self.targets.get(target).filter(|entry| entry.last) else {
-            return false;
-        };
-        let address = target.literal();
-        let lives_there = |address| {
+    /// Whether this is the address of a node that can be reached.
+    fn leads_to_known(&self, target: &Target) -> bool {
+        let of_known = |address: SocketAddr| {
             let mut peers = self.roster.after(self.me());
             peers.any(|(_, peer)| peer.is_reachable() && peer.entry.addresses.contains(&address))
         };
-        entry.peer.is_some() || entry.myself || address.is_none_or(lives_there)
+        target.literal().is_some_and(of_known)
+    }
+
+    /// The last dial of a remembered address is over, or not needed; false for any other candidate.
+    fn forget_if_last(&mut self, candidate: &Candidate) -> bool {
+        let Candidate::Target(target) = candidate else {
+            return false;
+        };
+        let last = self
+            .targets
+            .get(target)
+            .is_some_and(|entry| entry.once_more);
+        if last {
+            self.forget(target);
+        }
+        last
     }
 
     pub(super) fn forget(&mut self, target: &Target) {
@@ -119,13 +127,13 @@ impl Mesh {
 
     /// A candidate's time has come.
     pub(super) fn due(&mut self, candidate: Candidate, now: Duration) {
-        if let Candidate::Target(target) = &candidate
-            && self.is_done(&candidate)
-        {
-            return self.forget(&target.clone());
-        }
-        if !self.is_wanted(&candidate) {
-            return;
+        let known = matches!(&candidate, Candidate::Target(target) if self.leads_to_known(target));
+        let wanted = self.is_wanted(&candidate);
+        if known || !wanted {
+            let last = self.forget_if_last(&candidate);
+            if last || !wanted {
+                return;
+            }
         }
         if self.dials >= self.config.limits.dials {
             if let Some(dialling) = self.dialling(&candidate) {
@@ -252,10 +260,8 @@ impl Mesh {
             dialling.conn = None;
             dialling.failure = Some(printable(reason, MAX_REASON));
         }
-        if let Candidate::Target(target) = candidate
-            && self.targets.get(target).is_some_and(|entry| entry.last)
-        {
-            return self.forget(target);
+        if self.forget_if_last(candidate) {
+            return;
         }
         let myself = match candidate {
             Candidate::Target(target) => self.targets.get(target).is_some_and(|entry| entry.myself),
@@ -302,11 +308,7 @@ impl Mesh {
                     dialling.conn = None;
                     dialling.failure = None;
                 }
-                if let Candidate::Target(target) = &candidate
-                    && self.targets.get(target).is_some_and(|entry| entry.last)
-                {
-                    self.forget(target);
-                }
+                self.forget_if_last(&candidate);
             }
         }
     }

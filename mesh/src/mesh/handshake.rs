@@ -183,7 +183,7 @@ impl Mesh {
         self.rethink(now);
         // It may have another address than before.
         self.refresh_link(id, now);
-        self.spare_remembered(now);
+        self.dial_remembered_once_more(now);
         self.begin_exchange(conn, self.me() < id, now);
     }
 

@@ -195,10 +195,7 @@ fn trouble(seed: u64) {
     for step in 0..12 {
         let (a, b) = (pick(&mut rng), pick(&mut rng));
         match rng.below(8) {
-            0 => net.cut(a, b, true),
-            1 => net.cut(a, b, false),
-            2 => net.one_way(a, b, |rule| rule.sleeve = !rule.sleeve),
-            3 => net.one_way(a, b, |rule| rule.vxlan = !rule.vxlan),
+            which @ 0..4 => net.disturb(which, a, b),
             4 => {
                 let lost = rng.below(300);
                 net.rule(a, b, |rule| (rule.lost, rule.jitter) = (lost, MS(lost)));
@@ -215,11 +212,7 @@ fn trouble(seed: u64) {
         net.run(MS(rng.below(8000)));
         assert_eq!(net.exposed, [""; 0], "seed {seed}");
     }
-    for a in 0..count {
-        for b in 0..count {
-            net.one_way(a, b, |rule| *rule = net::Rule::default());
-        }
-    }
+    net.calm();
     let agreed = |net: &Net, a: usize, b: usize| {
         let address = |node: usize| net.nodes[node].seen_at();
         let trusts = |a: usize, b: usize| net.nodes[a].links.trusts(address(b)).is_some();

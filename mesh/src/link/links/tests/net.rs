@@ -238,6 +238,22 @@ impl Net {
         self.rule(a, b, |rule| (rule.vxlan, rule.sleeve) = (!cut, !cut));
     }
 
+    /// One of four ways in which a path is blocked or works again: both directions or one, all or one of
+    /// the two encapsulations.
+    pub(super) fn disturb(&mut self, which: u64, a: usize, b: usize) {
+        match which {
+            0 => self.cut(a, b, true),
+            1 => self.cut(a, b, false),
+            2 => self.one_way(a, b, |rule| rule.sleeve = !rule.sleeve),
+            _ => self.one_way(a, b, |rule| rule.vxlan = !rule.vxlan),
+        }
+    }
+
+    /// Ends all trouble on paths.
+    pub(super) fn calm(&mut self) {
+        self.rules.clear();
+    }
+
     /// Puts a node behind a NAT of its own, or one that others share.
     pub(super) fn behind_nat(&mut self, node: usize, outside: [u8; 4]) {
         let shared = self.nodes.iter().filter(|node| node.nat.outside.is_some());

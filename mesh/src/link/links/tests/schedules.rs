@@ -22,10 +22,7 @@ fn trouble(seed: u64) {
     for _ in 0..12 {
         let (a, b) = (pick(&mut rng), pick(&mut rng));
         match rng.below(10) {
-            0 => net.cut(a, b, true),
-            1 => net.cut(a, b, false),
-            2 => net.one_way(a, b, |rule| rule.sleeve = !rule.sleeve),
-            3 => net.one_way(a, b, |rule| rule.vxlan = !rule.vxlan),
+            which @ 0..4 => net.disturb(which, a, b),
             4 => {
                 let lost = rng.below(300);
                 net.rule(a, b, |rule| rule.lost = lost);
@@ -57,11 +54,7 @@ fn trouble(seed: u64) {
     if let Some(node) = stopped {
         net.run_node(node, true);
     }
-    for a in 0..count {
-        for b in 0..count {
-            net.one_way(a, b, |rule| *rule = net::Rule::default());
-        }
-    }
+    net.calm();
     let well = |net: &Net| {
         let direct = |a: usize, b: usize| {
             let kind = if natted && (a == count - 1 || b == count - 1) {
