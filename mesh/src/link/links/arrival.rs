@@ -113,18 +113,22 @@ impl Links {
         }
         let (_, evicted) = way.candidates.learn(address, capacity);
         self.counters.addresses_evicted += u64::from(evicted);
-        let recent = peer.learned.is_some_and(|at| at + LEARN > now);
-        if !recent && self.budget.of(Urgency::Busy).take(now) {
+        // A peer that was asked before it knew this node is there, and may not speak again for long.
+        let (purpose, urgency) = match way.candidates.current() {
+            Some(_) => (Purpose::Address, Urgency::Busy),
+            None => (Purpose::Alive, Urgency::Urgent),
+        };
+        if peer.learned.is_some_and(|at| at + LEARN > now) {
+            return;
+        }
+        let place = self.budget.of(urgency).take(now);
+        if place || purpose == Purpose::Alive {
             peer.learned = Some(now);
-            let alive = peer
-                .way(kind)
-                .is_some_and(|way| way.candidates.current().is_some());
-            let purpose = if alive {
-                Purpose::Address
-            } else {
-                Purpose::Alive
-            };
+        }
+        if place {
             self.ask(id, peer, kind, address, purpose, now);
+        } else if let Some(way) = peer.way_mut(kind).filter(|_| purpose == Purpose::Alive) {
+            way.hurry();
         }
     }
 

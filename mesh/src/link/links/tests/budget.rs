@@ -1,6 +1,7 @@
 //! What it costs.
 
 use super::*;
+use crate::link::input::LinkInput;
 
 /// Probes per second, averaged over the last seconds, of the busiest node; answers included.
 fn rate(net: &Net, seconds: u64) -> u64 {
@@ -81,4 +82,35 @@ fn i6_tables_are_bounded() {
     assert_eq!(net.nodes[0].links.views(net.now).len(), 3);
     assert!(net.nodes[0].links.counters().peers_full >= 2);
     assert!(net.nodes[0].links.counters().unknown_peer > 0);
+}
+
+/// A newcomer knows all others at once, and asks them before they know it. When they do, each asks it
+/// once, and then rarely: its own links must not wait for their turn again.
+#[test]
+fn a_newcomer_that_asked_too_early_is_whole_when_it_is_asked() {
+    let count = 300;
+    let mut net = Net::new(count, 9);
+    for other in 1..count {
+        let (id, facts) = (net.nodes[other].id, net.nodes[other].facts.clone());
+        net.input(
+            0,
+            LinkInput::Peer {
+                id,
+                facts: facts.into(),
+            },
+        );
+    }
+    net.run(S(8));
+    assert_eq!(
+        net.nodes[0].table.len(),
+        0,
+        "nobody answers one that it does not know"
+    );
+    let (id, facts) = (net.nodes[0].id, net.nodes[0].facts.clone());
+    for other in 1..count {
+        let facts = facts.clone().into();
+        net.input(other, LinkInput::Peer { id, facts });
+    }
+    let took = net.until(S(60), |net| net.nodes[0].table.len() == count - 1);
+    assert!(took.unwrap() < S(4), "{took:?}");
 }

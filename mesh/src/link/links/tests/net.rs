@@ -77,7 +77,7 @@ pub(super) struct Node {
     /// Arrived while it did not run.
     waiting: Vec<Datagram>,
     /// What the data path was told.
-    table: BTreeMap<PeerId, Told>,
+    pub(super) table: BTreeMap<PeerId, Told>,
     pub(super) changes: Vec<(Duration, LinkChange)>,
     /// Requests and answers sent, by second.
     pub(super) probes: BTreeMap<u64, u64>,
