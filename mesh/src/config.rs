@@ -122,8 +122,12 @@ pub struct Timing {
     pub settle: Duration,
     /// How long a connection that neither side needs is kept.
     pub linger: Duration,
-    /// Entries that have changed are sent on within this time, all in one message.
+    /// Entries that have changed are announced within this time, all in one message.
     pub flush: Duration,
+    /// What others ask for is sent within this time, all in one message.
+    pub answer: Duration,
+    /// An entry that was asked for and has not come within this time is asked for elsewhere.
+    pub ask: Duration,
     /// Shortest time between two versions of the own entry.
     pub publish: Duration,
     /// First wait before dialling again. Weave's value, as is the growth by half.
@@ -165,6 +169,8 @@ impl Default for Timing {
             settle: Duration::from_secs(5),
             linger: Duration::from_secs(10),
             flush: Duration::from_millis(100),
+            answer: Duration::from_millis(10),
+            ask: Duration::from_secs(2),
             publish: Duration::from_secs(1),
             retry: Duration::from_secs(2),
             retry_max: Duration::from_secs(60),

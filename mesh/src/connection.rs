@@ -82,10 +82,10 @@ pub(crate) struct Connection {
     pub(crate) needed_there: bool,
     /// When it may be closed, if nobody needs it until then.
     pub(crate) spare_at: Option<Duration>,
-    /// Whether entries are not sent on it: nobody needs it, and there is another way for them.
+    /// Whether news are not told on it: nobody needs it, and there is another way for them.
     pub(crate) quiet: bool,
-    /// Whose entries are to be sent on it.
-    pub(crate) outbox: BTreeSet<PeerId>,
+    /// Whose entries are to be sent on it: the other side has asked for them, or cannot have them.
+    pub(crate) owed: BTreeSet<PeerId>,
 }
 
 impl Connection {
@@ -114,7 +114,7 @@ impl Connection {
             needed_there: true,
             spare_at: None,
             quiet: false,
-            outbox: BTreeSet::new(),
+            owed: BTreeSet::new(),
         }
     }
 

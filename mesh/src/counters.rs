@@ -45,6 +45,10 @@ pub struct Counters {
     pub entries_taken: u64,
     /// Entries received that were none.
     pub entries_known: u64,
+    /// Versions that neighbours announced and this node had.
+    pub announced_known: u64,
+    /// Entries that were asked for and came too late, or not: another neighbour was asked.
+    pub entries_late: u64,
     /// Entries that were refused: they have another key than the one of that identity.
     pub entries_refused: u64,
     /// Entries that cannot be read.
@@ -69,7 +73,7 @@ pub struct Counters {
 
 impl Counters {
     /// Names, as metrics and status show them, and values.
-    pub fn named(&self) -> [(&'static str, u64); 31] {
+    pub fn named(&self) -> [(&'static str, u64); 33] {
         [
             ("mesh_dials", self.dials),
             ("mesh_dials_failed", self.dials_failed),
@@ -92,6 +96,8 @@ impl Counters {
             ("mesh_entries_sent", self.entries_sent),
             ("mesh_entries_taken", self.entries_taken),
             ("mesh_entries_known", self.entries_known),
+            ("mesh_announced_known", self.announced_known),
+            ("mesh_entries_late", self.entries_late),
             ("mesh_entries_refused", self.entries_refused),
             ("mesh_malformed_entries", self.malformed_entries),
             ("mesh_repairs", self.repairs),

@@ -30,6 +30,8 @@ const MAX_SMALL: usize = 4 << 10;
 /// Entries are sent in parts of 64 KiB, the last of which may be 8 KiB longer; 4,096 identities and
 /// versions take 64 KiB.
 const MAX_LIST: usize = 128 << 10;
+/// Room for unread bytes that is kept, in bytes.
+const KEPT: usize = 4 << 10;
 
 /// Whether the handshake on the connection is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +122,10 @@ impl Deframer {
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.read);
         self.read = 0;
+        if self.buffer.is_empty() && self.buffer.capacity() > KEPT {
+            // Large messages are rare, and connections may be many.
+            self.buffer = Vec::new();
+        }
         self.buffer.extend_from_slice(bytes);
     }
 

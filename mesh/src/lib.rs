@@ -20,6 +20,7 @@
 //! - At most one control connection per peer is in use on both sides. The node with the smaller
 //!   identity chooses, the other follows, so both agree whatever arrives in whatever order.
 
+mod asked;
 mod backoff;
 mod choice;
 mod condition;

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use wire::{PeerId, PeerName};
 
+use crate::asked::Asked;
 use crate::backoff::Backoff;
 use crate::choice::Nearest;
 use crate::condition::{Condition, ConditionKind, Conditions};
@@ -226,8 +227,12 @@ enum Timer {
     Dial(Candidate),
     /// It may be others that this node should be connected with.
     Choose,
-    /// Entries are to be sent on.
+    /// News are to be told.
     Flush,
+    /// What others have asked for is to be sent.
+    Answer,
+    /// What this node has asked for has not come.
+    Asked,
     /// The own entry has changed.
     Publish,
     /// The table is to be compared with a neighbour's.
@@ -238,6 +243,8 @@ enum Timer {
     Sweep,
 }
 
+/// Room for so many outputs is kept.
+const MANY_OUTPUTS: usize = 64;
 /// Between looks for what is old.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -270,6 +277,9 @@ pub struct Mesh {
     sightings: Sightings,
     own: Own,
     seen: Seen,
+    /// Whose entries are to be announced, and the connections on which that was heard.
+    news: BTreeMap<PeerId, Vec<ConnId>>,
+    asked: Asked,
     /// None: a link is up as long as the control path is.
     links: Option<Box<Links>>,
     conditions: Conditions,
@@ -335,6 +345,8 @@ impl Mesh {
                 doubted: None,
             },
             seen: Seen::default(),
+            news: BTreeMap::new(),
+            asked: Asked::new(config.limits.peers, config.timing.ask),
             links: config.links.take().map(|links| Box::new(Links::new(links))),
             conditions: Conditions::new(config.limits.conditions, config.timing.condition),
             counters: Counters::default(),
@@ -404,6 +416,8 @@ impl Mesh {
                 Timer::Dial(candidate) => self.due(candidate, now),
                 Timer::Choose => self.choose(now),
                 Timer::Flush => self.flush(now),
+                Timer::Answer => self.pay(now),
+                Timer::Asked => self.ask_others(now),
                 Timer::Publish => self.publish(now),
                 Timer::Digest => self.compare(now),
                 Timer::Revive => self.revive(now),
@@ -420,7 +434,12 @@ impl Mesh {
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() && self.outputs.capacity() > MANY_OUTPUTS {
+            // A newcomer is told of all others at once, and never of as many again.
+            self.outputs = VecDeque::new();
+        }
+        output
     }
 
     /// When [`Input::Timeout`] is due.

@@ -93,8 +93,8 @@ pub(crate) struct Peer {
     /// The node before it on the way from this one; None: out of reach. The tree's own.
     pub(crate) parent: Option<PeerId>,
     /// Since when it is out of reach; None: it is not.
-    pub(crate) lost: Option<Lost>,
-    pub(crate) gone: Option<Gone>,
+    pub(crate) lost: Option<Box<Lost>>,
+    pub(crate) gone: Option<Box<Gone>>,
     /// Whether the other parts of the program were told that messages get to it.
     pub(crate) told: bool,
     /// Whether it was out of reach for so long that what is known of it may be old.
@@ -118,10 +118,10 @@ impl Peer {
         Self {
             entry,
             parent: None,
-            lost: Some(Lost {
+            lost: Some(Box::new(Lost {
                 at: now,
                 before: u32::try_from(idle.as_secs()).unwrap_or(u32::MAX),
-            }),
+            })),
             gone: None,
             told: false,
             doubted: false,
@@ -152,12 +152,14 @@ impl Peer {
 
     /// It cannot be reached any more.
     pub(crate) fn lose(&mut self, now: Duration) {
-        self.lost = Some(Lost { at: now, before: 0 });
+        self.lost = Some(Box::new(Lost { at: now, before: 0 }));
     }
 
     /// For how long it has been out of reach.
     pub(crate) fn idle(&self, now: Duration) -> Duration {
-        self.lost.map_or(Duration::ZERO, |lost| lost.age(now))
+        self.lost
+            .as_ref()
+            .map_or(Duration::ZERO, |lost| lost.age(now))
     }
 
     /// Goes over to another state of the data link.

@@ -5,9 +5,10 @@
 //! on the way is found without listing it.
 
 mod names;
+mod table;
 mod tree;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use wire::{PeerId, PeerName};
 use crate::entry::{Sealed, Stamp, fingerprint};
 use crate::peer::{Gone, Peer, Why};
 use names::Names;
+use table::Table;
 
 /// Parts of the table that are summed up apart.
 pub(crate) const BUCKETS: usize = 64;
@@ -35,7 +37,7 @@ pub(crate) enum Applied {
 #[derive(Debug)]
 pub(crate) struct Roster {
     own: Arc<Sealed>,
-    peers: BTreeMap<PeerId, Peer>,
+    peers: Table,
     names: Names,
     sums: Box<[u64; BUCKETS]>,
     /// Peers that this node has a connection with.
@@ -48,7 +50,7 @@ pub(crate) struct Roster {
 impl Roster {
     pub(crate) fn new(own: Arc<Sealed>) -> Self {
         let mut roster = Self {
-            peers: BTreeMap::new(),
+            peers: Table::default(),
             names: Names::default(),
             sums: Box::new([0; BUCKETS]),
             direct: BTreeSet::new(),
@@ -82,15 +84,15 @@ impl Roster {
     }
 
     pub(crate) fn get(&self, id: PeerId) -> Option<&Peer> {
-        self.peers.get(&id)
+        self.peers.get(id)
     }
 
     pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
-        self.peers.get_mut(&id)
+        self.peers.get_mut(id)
     }
 
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (PeerId, &Peer)> {
-        self.peers.iter().map(|(id, peer)| (*id, peer))
+        self.peers.range(..)
     }
 
     /// Peers after this one in a circle, nearest first; itself, if it is a peer, comes last.
@@ -98,7 +100,7 @@ impl Roster {
         use std::ops::Bound::{Excluded, Unbounded};
         let behind = self.peers.range((Excluded(id), Unbounded));
         let around = self.peers.range(..=id);
-        behind.chain(around).map(|(id, peer)| (*id, peer))
+        behind.chain(around)
     }
 
     /// Peers before this one in a circle, nearest first.
@@ -106,7 +108,7 @@ impl Roster {
         use std::ops::Bound::{Excluded, Unbounded};
         let behind = self.peers.range(..id).rev();
         let around = self.peers.range((Excluded(id), Unbounded)).rev();
-        behind.chain(around).map(|(id, peer)| (*id, peer))
+        behind.chain(around)
     }
 
     /// The entry of any node, this one included.
@@ -114,14 +116,14 @@ impl Roster {
         if id == self.own.id {
             return Some(&self.own);
         }
-        self.peers.get(&id).map(|peer| &peer.entry)
+        self.peers.get(id).map(|peer| &peer.entry)
     }
 
     /// Peers that are not gone and have this name.
     pub(crate) fn namesakes(&self, name: &PeerName) -> Vec<PeerId> {
         let living = |id: &PeerId| {
             self.peers
-                .get(id)
+                .get(*id)
                 .is_some_and(|peer| peer.gone.is_none() && peer.entry.name == *name)
         };
         self.names.get(name).filter(living).collect()
@@ -143,11 +145,9 @@ impl Roster {
         if judged != Applied::New {
             return judged;
         }
-        let gone = entry.left.then_some(Gone {
-            why: Why::Left,
-            at: now,
-        });
-        let known = self.peers.get(&stamp.id);
+        let (why, at) = (Why::Left, now);
+        let gone = entry.left.then(|| Box::new(Gone { why, at }));
+        let known = self.peers.get(stamp.id);
         let before = known.filter(|peer| peer.gone.is_none());
         let before = before.map(|peer| Arc::clone(&peer.entry));
         let name = known.map(|peer| peer.entry.name.clone());
@@ -163,12 +163,13 @@ impl Roster {
             }
             self.names.insert(&entry.name, stamp.id);
         }
-        let peer = self
-            .peers
-            .entry(stamp.id)
-            .or_insert_with(|| Peer::new(Arc::clone(&entry), idle, now));
-        peer.entry = entry;
-        peer.gone = gone;
+        match self.peers.get_mut(stamp.id) {
+            Some(peer) => (peer.entry, peer.gone) = (entry, gone),
+            None => {
+                let peer = Peer::new(entry, idle, now);
+                self.peers.insert(stamp.id, Peer { gone, ..peer });
+            }
+        }
         let before = before.as_ref().map_or(&[][..], |before| &before.neighbours);
         self.edges_changed(stamp.id, before, now);
         Applied::New
@@ -176,10 +177,10 @@ impl Roster {
 
     /// A peer is gone, whatever its entry says; a newer entry brings it back.
     pub(crate) fn bury(&mut self, id: PeerId, why: Why, now: Duration) {
-        let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.gone.is_none()) else {
+        let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.gone.is_none()) else {
             return;
         };
-        peer.gone = Some(Gone { why, at: now });
+        peer.gone = Some(Box::new(Gone { why, at: now }));
         let (stamp, before) = (peer.entry.stamp(), peer.entry.neighbours.clone());
         self.count(stamp, u64::wrapping_sub);
         self.edges_changed(id, &before, now);
@@ -187,7 +188,7 @@ impl Roster {
 
     /// Forgets a peer that is gone.
     pub(crate) fn remove(&mut self, id: PeerId) {
-        if let Some(peer) = self.peers.remove(&id) {
+        if let Some(peer) = self.peers.remove(id) {
             self.names.remove(&peer.entry.name, id);
         }
     }
@@ -212,7 +213,8 @@ impl Roster {
     /// Identities and versions in these parts of the table, a bit for each, with those that are
     /// gone: who does not know yet is to be told.
     pub(crate) fn versions(&self, buckets: u64) -> Vec<(PeerId, u64)> {
-        let all = std::iter::once(&self.own).chain(self.peers.values().map(|peer| &peer.entry));
+        let peers = self.peers.range(..).map(|(_, peer)| &peer.entry);
+        let all = std::iter::once(&self.own).chain(peers);
         all.filter(|entry| buckets & (1 << bucket(entry.id)) != 0)
             .map(|entry| (entry.id, entry.version))
             .collect()

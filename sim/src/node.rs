@@ -28,8 +28,9 @@ pub struct Node {
     pub mesh: Option<Mesh>,
     /// What its data path has been told and has not been told otherwise.
     pub links: BTreeMap<PeerId, Link>,
-    /// Peers that messages get to, as the other parts of its router were told, and their names.
-    pub reachable: BTreeMap<PeerId, PeerName>,
+    /// Peers that messages get to, as the other parts of its router were told, and a hash of their
+    /// names.
+    pub reachable: BTreeMap<PeerId, u64>,
     /// All changes of links since the start of the simulation.
     pub changes: Vec<(Duration, LinkChange)>,
     /// Conditions that came and went.

@@ -10,15 +10,18 @@ use crate::{Budget, Cluster, Traffic};
 /// Up to this many nodes all links of all nodes are simulated, and each node has entries of its own.
 /// Beyond, that takes more time and memory than it is worth.
 const WHOLE: usize = 100;
-/// Of a larger cluster, the links of one node in so many are simulated. The others answer probes,
-/// and their links follow the control path.
+/// Of a larger cluster, the links of one node in so many are simulated, and of one that is larger
+/// still, of one in many more. The others answer probes, and their links follow the control path.
 const SAMPLE: usize = 50;
+const LARGE: usize = 2000;
+const SAMPLE_LARGE: usize = 250;
 /// Between two looks whether something holds.
 const LOOK: Duration = Duration::from_millis(50);
 /// Nothing takes longer.
 const PATIENCE: Duration = Duration::from_secs(1200);
-/// Nodes that start in a second when the cluster is made.
-const STARTS: usize = 50;
+/// A cluster starts within so many seconds, and no more slowly than this many nodes a second.
+const STARTS: usize = 20;
+const STARTS_LEAST: usize = 50;
 /// How long a cluster is left alone before it counts as at rest.
 const CALM: Duration = Duration::from_secs(180);
 /// How long it is looked at then: several turns of idle links.
@@ -34,18 +37,33 @@ pub struct Row {
     /// Nodes.
     pub nodes: usize,
     /// From the start of a newcomer until it knows all and all know it, and until there are links.
-    pub join: Times,
+    pub join: Option<Times>,
     /// At rest, per node and minute.
-    pub rest: Rate,
+    pub rest: Option<Rate>,
     /// While one node in a hundred restarts each minute, per node and minute.
-    pub churn: Rate,
+    pub churn: Option<Rate>,
     /// Bytes of memory of a node, the simulation's own included, and links that are not simulated left
     /// out.
     pub memory: u64,
     /// From the end of a partition into halves.
-    pub heal: Times,
+    pub heal: Option<Times>,
     /// From the loss of a tenth of the nodes until the others know and hang together.
-    pub loss: Times,
+    pub loss: Option<Times>,
+}
+
+/// What can be measured. With thousands of nodes each takes long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// What nodes send at rest.
+    Rest,
+    /// How long a newcomer takes.
+    Join,
+    /// What nodes send while one in a hundred restarts each minute.
+    Churn,
+    /// How fast a partition into halves is over.
+    Heal,
+    /// How fast the loss of a tenth is.
+    Loss,
 }
 
 /// How long something took; none: it was not over after 20 minutes.
@@ -72,11 +90,16 @@ pub struct Rate {
     pub most: f64,
 }
 
-/// Measures a cluster of this size.
+/// Measures some things of a cluster of this size, one after the other.
 ///
 /// # Errors
 /// It does not come together.
-pub fn measure(nodes: usize, seed: u64, mut told: impl FnMut(&str)) -> Result<Row, String> {
+pub fn measure(
+    nodes: usize,
+    seed: u64,
+    parts: &[Part],
+    mut told: impl FnMut(&str),
+) -> Result<Row, String> {
     let before = resident();
     let mut run = Run::new(nodes, seed);
     let formed = run.form();
@@ -85,8 +108,9 @@ pub fn measure(nodes: usize, seed: u64, mut told: impl FnMut(&str)) -> Result<Ro
     };
     let peak = run.cluster.peak;
     told(&format!(
-        "{nodes} nodes, {STARTS} starting each second through one address: all know all after {:.1} s, all \
-         links are up after {:.1} s, at most {} messages and {} dials in a second",
+        "{nodes} nodes, {} starting each second through one address: all know all after {:.1} s, all links are \
+         up after {:.1} s, at most {} messages and {} dials in a second",
+        starts(nodes),
         control.as_secs_f64(),
         links.as_secs_f64(),
         peak.most_messages,
@@ -94,30 +118,39 @@ pub fn measure(nodes: usize, seed: u64, mut told: impl FnMut(&str)) -> Result<Ro
     ));
     told(&run.entries());
     run.cluster.run_for(CALM);
-    let rest = run.rate(REST, |_| ());
-    told(&format!("at rest: {rest}"));
     let memory = (resident().saturating_sub(before)) / nodes as u64 + run.unshared();
-    let join = run.join();
-    told(&format!("join: {join}"));
-    run.cluster.run_for(CALM);
-    let churn = run.churn();
-    told(&format!("churn: {churn}"));
-    run.settle();
-    run.cluster.run_for(CALM);
-    let heal = run.heal();
-    told(&format!("heal: {heal}"));
-    run.cluster.run_for(CALM);
-    let loss = run.lose();
-    told(&format!("loss: {loss}"));
-    Ok(Row {
+    let mut row = Row {
         nodes,
-        join,
-        rest,
-        churn,
+        join: None,
+        rest: None,
+        churn: None,
         memory,
-        heal,
-        loss,
-    })
+        heal: None,
+        loss: None,
+    };
+    for part in parts {
+        match part {
+            Part::Rest => row.rest = Some(run.rate(REST, |_| ())),
+            Part::Join => row.join = Some(run.join()),
+            Part::Churn => row.churn = Some(run.churn()),
+            Part::Heal => row.heal = Some(run.heal()),
+            Part::Loss => row.loss = Some(run.lose()),
+        }
+        told(&format!("{part:?}: {row}"));
+        run.settle();
+        run.cluster.run_for(CALM);
+    }
+    Ok(row)
+}
+
+/// Nodes that start in a second when a cluster is made.
+const fn starts(nodes: usize) -> usize {
+    let starts = nodes / STARTS;
+    if starts > STARTS_LEAST {
+        starts
+    } else {
+        STARTS_LEAST
+    }
 }
 
 struct Run {
@@ -133,7 +166,7 @@ impl Run {
             steps: u64::MAX,
             ..Budget::default()
         };
-        cluster.remembers = false;
+        cluster.thorough = false;
         // One more joins.
         cluster.configure = |config| {
             config.limits.peers = 6000;
@@ -147,8 +180,10 @@ impl Run {
         }
         cluster.judges = if whole {
             |_| true
-        } else {
+        } else if nodes < LARGE {
             |number| number.is_multiple_of(SAMPLE)
+        } else {
+            |number| number.is_multiple_of(SAMPLE_LARGE)
         };
         for number in cluster.add(nodes).skip(1) {
             cluster.target(number, 0);
@@ -163,7 +198,7 @@ impl Run {
         let start = self.cluster.now();
         for number in 0..count {
             self.cluster.start(number);
-            if number % STARTS == STARTS - 1 {
+            if (number + 1).is_multiple_of(starts(count)) {
                 self.cluster.run_for(Duration::from_secs(1));
             }
         }
@@ -379,16 +414,20 @@ known / unlinked |
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn text<T: fmt::Display>(measured: &Option<T>) -> String {
+            let text = measured.as_ref().map(T::to_string);
+            text.unwrap_or_else(|| "not measured".to_owned())
+        }
         write!(
             f,
             "| {} | {} | {} | {} | {:.1} MB | {} | {} |",
             self.nodes,
-            self.join,
-            self.rest,
-            self.churn,
+            text(&self.join),
+            text(&self.rest),
+            text(&self.churn),
             self.memory as f64 / 1e6,
-            self.heal,
-            self.loss
+            text(&self.heal),
+            text(&self.loss)
         )
     }
 }

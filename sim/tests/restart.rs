@@ -64,7 +64,7 @@ fn five_hundred_that_restart_together_are_no_storm() {
             steps: 200_000_000,
             ..Budget::default()
         };
-        cluster.remembers = false;
+        cluster.thorough = false;
         cluster.judges = |number| number.is_multiple_of(SAMPLE);
         form(cluster, NODES, is_whole)?;
 
@@ -97,11 +97,12 @@ fn five_hundred_that_restart_together_are_no_storm() {
             return Err(format!("{:?}", cluster.peak));
         }
         // News go out 20 times a second on each connection at most, and are over after half of the time.
+        // Each may be asked about, and that be answered.
         let after = cluster.nodes().iter().zip(&before);
         let sent = after.map(|(node, before)| node.traffic.since(before).messages);
         let mean = sent.clone().sum::<u64>() / nodes;
         let most = sent.max().unwrap_or(0);
-        if mean > 20 * DEGREE * 20 {
+        if mean > 3 * 20 * DEGREE * 20 {
             return Err(format!("{mean} messages of a node"));
         }
         // The one that all others have for a target hears twice from each, and tells each all.

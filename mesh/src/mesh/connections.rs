@@ -180,6 +180,8 @@ impl Mesh {
             return;
         };
         self.timers.cancel(&Timer::Connection(conn));
+        self.asked.closed(conn, now);
+        self.wait_for_answers();
         match (connection.phase, conn) {
             (Phase::Dialling, _) => self.dials -= 1,
             (Phase::Established, _) | (_, ConnId::Dialled(_)) => {}

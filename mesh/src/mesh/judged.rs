@@ -93,7 +93,7 @@ impl Mesh {
         let Some(peer) = self.roster.get(id) else {
             return;
         };
-        let why = match peer.gone.map(|gone| gone.why) {
+        let why = match peer.gone.as_ref().map(|gone| gone.why) {
             Some(Why::Left) => Gone::Left,
             _ => Gone::Removed(format!(
                 "another identity has the name {}, or it was forgotten",

@@ -58,6 +58,8 @@ impl Mesh {
         self.reviving.clear();
         self.targets.clear();
         self.waiting.clear();
+        self.news.clear();
+        self.asked.clear();
         self.timers = Timers::new();
         (self.dials, self.handshakes) = (0, 0);
         self.own.pace = Pace::new(now);

@@ -1,10 +1,13 @@
 //! The entries of all nodes, and how they get about.
 //!
-//! News are sent on to all neighbours but the one they came from, those of a short time in one
-//! message; a neighbour that sends them itself meanwhile is not sent them, nor is one whose connection
-//! is about to be closed because nobody needs it. What is lost on the way is
-//! found by comparing the table with a neighbour's: one number if they are equal, and in two steps
-//! just what differs if they are not.
+//! A node sends its own entry to its neighbours. What it hears of others it announces to all
+//! neighbours but the one that it came from, by identity and version, those of a short time in one
+//! message; who lacks it asks one of those that announced it. A neighbour that announces the same
+//! meanwhile is not told, nor is one whose connection is about to be closed because nobody needs it.
+//! So each node gets an entry once, and from its other neighbours 16 bytes.
+//!
+//! What is lost on the way is found by comparing the table with a neighbour's: one number if they are
+//! equal, and in two steps just what differs if they are not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +15,7 @@ use std::time::Duration;
 use wire::PeerId;
 
 use super::{ConditionKind, Mesh, Timer, first_broadcast};
-use crate::connection::ConnId;
+use crate::connection::{ConnId, Connection};
 use crate::entry::{Entry, MAX_NEIGHBOURS, Sealed, Stamp};
 use crate::message::{MAX_IDS, Message, Told};
 use crate::peer::Why;
@@ -33,21 +36,21 @@ impl Mesh {
                 self.counters.malformed_entries += 1;
                 continue;
             };
+            self.asked.arrived(stamp.id, stamp.version);
             if stamp.id == self.me() {
                 self.heard_of_myself(conn, stamp, now);
                 continue;
             }
-            if let Some(connection) = self.connections.get_mut(&conn) {
-                connection.outbox.remove(&stamp.id);
-            }
             match self.roster.judge(stamp) {
                 Applied::Same => {
+                    self.is_known_to(conn, stamp.id);
                     self.counters.entries_known += 1;
                     self.introduced(conn, stamp.id, now);
                 }
                 Applied::Stale => {
                     // The sender is behind.
                     self.counters.entries_known += 1;
+                    self.is_known_to(conn, stamp.id);
                     self.send_entry(conn, stamp.id, now);
                 }
                 Applied::New => {
@@ -186,50 +189,90 @@ impl Mesh {
         }
     }
 
-    /// Sends an entry on to all neighbours but one.
-    pub(super) fn spread(&mut self, id: PeerId, except: Option<ConnId>, now: Duration) {
-        let quiet = |conn| self.connections.get(conn).is_some_and(|c| c.quiet);
-        let to: Vec<ConnId> = self
-            .control
-            .iter()
-            .filter(|(peer, conn)| **peer != id && Some(**conn) != except && !quiet(*conn))
-            .map(|(_, conn)| *conn)
-            .collect();
-        for conn in to {
-            self.send_entry(conn, id, now);
+    /// Tells all neighbours, but the one that it came from, of an entry: of the own one all of it,
+    /// since they cannot have it.
+    pub(super) fn spread(&mut self, id: PeerId, from: Option<ConnId>, now: Duration) {
+        if id == self.me() {
+            for conn in self.neighbours_with(|connection| !connection.quiet) {
+                self.send_entry(conn, id, now);
+            }
+        } else {
+            self.news.insert(id, from.into_iter().collect());
+            let wait = self.a_moment();
+            self.timers.bring_forward(Timer::Flush, now + wait);
+        }
+    }
+
+    /// A neighbour has the version that this node has: it need not be told.
+    fn is_known_to(&mut self, conn: ConnId, id: PeerId) {
+        if let Some(conns) = self.news.get_mut(&id)
+            && !conns.contains(&conn)
+        {
+            conns.push(conn);
         }
     }
 
     /// Sends an entry on one connection within a moment.
     fn send_entry(&mut self, conn: ConnId, id: PeerId, now: Duration) {
+        let wait = self.a_moment();
+        self.owe(conn, id, now + wait);
+    }
+
+    fn owe(&mut self, conn: ConnId, id: PeerId, at: Duration) {
         if let Some(connection) = self.connections.get_mut(&conn) {
-            connection.outbox.insert(id);
-            let span = self.scaled(self.config.timing.flush);
-            let wait = span / 2 + self.rng.up_to(span / 2);
-            self.timers.bring_forward(Timer::Flush, now + wait);
+            connection.owed.insert(id);
+            self.timers.bring_forward(Timer::Answer, at);
         }
     }
 
-    /// Sends on what has changed.
+    /// For how long news are gathered.
+    fn a_moment(&mut self) -> Duration {
+        let span = self.scaled(self.config.timing.flush);
+        span / 2 + self.rng.up_to(span / 2)
+    }
+
+    /// Announces what has changed.
     pub(super) fn flush(&mut self, now: Duration) {
-        let full = |conn: &&ConnId| {
-            self.connections
-                .get(*conn)
-                .is_some_and(|connection| !connection.outbox.is_empty())
-        };
-        let conns: Vec<ConnId> = self.control.values().filter(full).copied().collect();
+        let news = std::mem::take(&mut self.news);
+        let stamp = |(id, conns)| Some((id, self.roster.entry(id)?.version, conns));
+        let news: Vec<(PeerId, u64, Vec<ConnId>)> = news.into_iter().filter_map(stamp).collect();
+        let connections = self.control.iter().map(|(peer, conn)| (*peer, *conn));
+        for (peer, conn) in connections.collect::<Vec<_>>() {
+            if self.connections.get(&conn).is_none_or(|c| c.quiet) {
+                continue;
+            }
+            let unheard = news
+                .iter()
+                .filter(|(id, _, conns)| *id != peer && !conns.contains(&conn));
+            let known: Vec<_> = unheard.map(|(id, version, _)| (*id, *version)).collect();
+            for part in known.chunks(MAX_IDS) {
+                let (buckets, known) = (0, part.to_vec());
+                self.send(conn, &Message::Versions { buckets, known });
+            }
+        }
+        self.pay(now);
+    }
+
+    /// Connections with neighbours for which something waits.
+    fn neighbours_with(&self, waiting: impl Fn(&Connection) -> bool) -> Vec<ConnId> {
+        let waits = |conn: &&ConnId| self.connections.get(*conn).is_some_and(&waiting);
+        self.control.values().filter(waits).copied().collect()
+    }
+
+    /// Sends the entries that neighbours have asked for, or lack.
+    pub(super) fn pay(&mut self, now: Duration) {
         let mut rest = false;
-        for conn in conns {
+        for conn in self.neighbours_with(|connection| !connection.owed.is_empty()) {
             let Some(connection) = self.connections.get_mut(&conn) else {
                 continue;
             };
-            let mut outbox = std::mem::take(&mut connection.outbox);
+            let mut owed = std::mem::take(&mut connection.owed);
             let mut sent = 0;
             let mut part = Vec::new();
             let mut parts = Vec::new();
             let mut size = 0;
             while sent < BURST {
-                let Some(id) = outbox.pop_first() else {
+                let Some(id) = owed.pop_first() else {
                     break;
                 };
                 let Some(told) = self.told(id, now) else {
@@ -246,9 +289,9 @@ impl Mesh {
             if !part.is_empty() {
                 parts.push(part);
             }
-            rest |= !outbox.is_empty();
+            rest |= !owed.is_empty();
             if let Some(connection) = self.connections.get_mut(&conn) {
-                connection.outbox = outbox;
+                connection.owed = owed;
             }
             for part in parts {
                 self.counters.entries_sent += part.len() as u64;
@@ -257,7 +300,7 @@ impl Mesh {
         }
         if rest {
             let wait = self.config.timing.flush;
-            self.timers.bring_forward(Timer::Flush, now + wait);
+            self.timers.bring_forward(Timer::Answer, now + wait);
         }
     }
 
@@ -332,7 +375,7 @@ impl Mesh {
         }
     }
 
-    /// What a neighbour has in some parts of its table.
+    /// What a neighbour has in some parts of its table; of no part: what is new to it.
     pub(super) fn versions(
         &mut self,
         conn: ConnId,
@@ -340,7 +383,41 @@ impl Mesh {
         mut known: Vec<(PeerId, u64)>,
         now: Duration,
     ) {
-        known.sort_unstable();
+        if buckets != 0 {
+            known.sort_unstable();
+            self.send_what_is_older(conn, buckets, &known, now);
+        }
+        let mut wanted = Vec::new();
+        for (id, version) in known {
+            let mine = self.roster.entry(id).map(|entry| entry.version);
+            if mine.is_none_or(|mine| mine < version) {
+                if self.asked.announced(conn, id, version, now) {
+                    wanted.push(id);
+                }
+                continue;
+            }
+            if buckets == 0 {
+                self.counters.announced_known += 1;
+            }
+            if mine == Some(version) {
+                self.is_known_to(conn, id);
+            }
+        }
+        if !wanted.is_empty() {
+            self.send(conn, &Message::Ask(wanted));
+            self.wait_for_answers();
+        }
+    }
+
+    /// Sends what a neighbour has older versions of, or lacks, in some parts of its table. What it has
+    /// there is in ascending order.
+    fn send_what_is_older(
+        &mut self,
+        conn: ConnId,
+        buckets: u64,
+        known: &[(PeerId, u64)],
+        now: Duration,
+    ) {
         let theirs = |id: PeerId| {
             let at = known.binary_search_by_key(&id, |(id, _)| *id).ok()?;
             known.get(at).map(|(_, version)| *version)
@@ -356,26 +433,38 @@ impl Mesh {
             })
             .map(|(id, _)| *id)
             .collect();
-        let newer = |(id, version): &&(PeerId, u64)| {
-            let mine = self.roster.entry(*id).map(|entry| entry.version);
-            mine.is_none_or(|mine| mine < *version)
-        };
-        let newer: Vec<PeerId> = known.iter().filter(newer).map(|(id, _)| *id).collect();
         for id in older {
             self.send_entry(conn, id, now);
-        }
-        if !newer.is_empty() {
-            self.send(conn, &Message::Ask(newer));
         }
     }
 
     /// A neighbour wants these entries.
     pub(super) fn asked(&mut self, conn: ConnId, ids: Vec<PeerId>, now: Duration) {
+        let at = now + self.scaled(self.config.timing.answer);
         for id in ids {
             if self.roster.entry(id).is_some() {
-                self.send_entry(conn, id, now);
+                self.owe(conn, id, at);
             }
         }
+    }
+
+    /// Looks again when what was asked for should have come.
+    pub(super) fn wait_for_answers(&mut self) {
+        match self.asked.next() {
+            Some(at) => self.timers.set(Timer::Asked, at),
+            None => self.timers.cancel(&Timer::Asked),
+        }
+    }
+
+    /// What has not come is asked for elsewhere.
+    pub(super) fn ask_others(&mut self, now: Duration) {
+        for (conn, ids) in self.asked.overdue(now) {
+            self.counters.entries_late += ids.len() as u64;
+            for part in ids.chunks(MAX_IDS) {
+                self.send(conn, &Message::Ask(part.to_vec()));
+            }
+        }
+        self.wait_for_answers();
     }
 
     /// Begins with a new neighbour: each says what it is, and one of them how it sees the others.
@@ -415,7 +504,7 @@ impl Mesh {
         let (forget, departed, settle) = (timing.forget, timing.departed, timing.settle);
         let (mut buried, mut removed, mut rivals) = (Vec::new(), Vec::new(), Vec::new());
         for (id, peer) in self.roster.iter() {
-            match peer.gone {
+            match &peer.gone {
                 Some(gone) if now >= gone.at + departed => removed.push(id),
                 Some(_) => {}
                 None if peer.is_reachable() && peer.rival => {

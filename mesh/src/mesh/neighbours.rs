@@ -89,9 +89,6 @@ impl Mesh {
             return;
         };
         let woken = std::mem::replace(&mut connection.quiet, quiet) && !quiet;
-        if quiet {
-            connection.outbox.clear();
-        }
         if connection.is_needed() {
             connection.spare_at = None;
         } else if connection.spare_at.is_none() {

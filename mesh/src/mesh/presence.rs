@@ -126,13 +126,14 @@ impl Mesh {
         let Some(peer) = self.roster.get_mut(id) else {
             return;
         };
-        let (name, why, was) = (peer.entry.name.clone(), peer.gone, peer.state);
+        let why = peer.gone.as_ref().map(|gone| gone.why);
+        let (name, was) = (peer.entry.name.clone(), peer.state);
         peer.enter(PeerState::Connecting, now);
         peer.endpoint = None;
         if self.judges() {
             self.forget_link(id, now);
         } else if was == PeerState::Up {
-            let change = if why.is_some_and(|gone| gone.why == Why::Left) {
+            let change = if why == Some(Why::Left) {
                 LinkChange::Left { id, name }
             } else {
                 let reason = format!("another identity has the name {name}");
@@ -154,7 +155,7 @@ impl Mesh {
             peer.doubted = false;
             return self.found(id, now);
         }
-        let Some(lost) = peer.lost.filter(|_| peer.gone.is_none()) else {
+        let Some(lost) = peer.lost.as_ref().filter(|_| peer.gone.is_none()) else {
             return;
         };
         let lost = lost.at;

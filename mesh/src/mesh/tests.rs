@@ -188,6 +188,23 @@ impl Bench {
         told.flatten().map(read).collect()
     }
 
+    /// What was announced on a connection within a time.
+    fn announced(&mut self, conn: ConnId, within: Duration) -> Vec<(PeerId, u64)> {
+        self.wait(within);
+        let messages = self.messages(conn).into_iter();
+        let known = messages.filter_map(|message| match message {
+            Message::Versions { buckets: 0, known } => Some(known),
+            _ => None,
+        });
+        known.flatten().collect()
+    }
+
+    /// A neighbour announces an entry.
+    fn announce(&mut self, conn: ConnId, entry: &Entry) {
+        let (buckets, known) = (0, vec![(entry.id, entry.version)]);
+        self.say(conn, &Message::Versions { buckets, known });
+    }
+
     /// The dial that comes next, within a time.
     fn next_dial(&mut self, within: Duration) -> Option<(ConnId, Target)> {
         let end = self.now + within;

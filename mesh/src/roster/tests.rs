@@ -1,5 +1,7 @@
 //! The table against plain models of it.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;

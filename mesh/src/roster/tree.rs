@@ -75,7 +75,7 @@ impl Roster {
     pub(super) fn edges_changed(&mut self, id: PeerId, before: &[PeerId], now: Duration) {
         let mut touched = Touched::new();
         let (me, parent) = (self.own.id, self.parent(id));
-        let living = self.peers.get(&id).filter(|peer| peer.gone.is_none());
+        let living = self.peers.get(id).filter(|peer| peer.gone.is_none());
         let entry = living.map(|peer| Arc::clone(&peer.entry));
         let now_listed = entry.as_ref().map_or(&[][..], |entry| &entry.neighbours);
         let mut cut = VecDeque::new();
@@ -154,7 +154,7 @@ impl Roster {
     /// Notes which peers have become reachable and which were lost.
     fn conclude(&mut self, touched: Touched, now: Duration) {
         for (id, before) in touched {
-            let Some(peer) = self.peers.get_mut(&id) else {
+            let Some(peer) = self.peers.get_mut(id) else {
                 continue;
             };
             let after = peer.parent.is_some();
@@ -174,11 +174,11 @@ impl Roster {
     }
 
     fn parent(&self, id: PeerId) -> Option<PeerId> {
-        self.peers.get(&id)?.parent
+        self.peers.get(id)?.parent
     }
 
     fn set_parent(&mut self, id: PeerId, parent: Option<PeerId>, touched: &mut Touched) {
-        if let Some(peer) = self.peers.get_mut(&id) {
+        if let Some(peer) = self.peers.get_mut(id) {
             touched.entry(id).or_insert(peer.parent.is_some());
             peer.parent = parent;
         }
@@ -199,7 +199,7 @@ impl Roster {
         let (listed, direct) = if id == me {
             (None, Some(&self.direct))
         } else {
-            (self.peers.get(&id), None)
+            (self.peers.get(id), None)
         };
         let listed = listed.into_iter().flat_map(|peer| &peer.entry.neighbours);
         let listed = listed.copied().filter(move |other| *other != me);
@@ -211,7 +211,7 @@ impl Roster {
     }
 
     fn are_joined(&self, a: PeerId, b: PeerId) -> bool {
-        let living = |id| self.peers.get(&id).filter(|peer| peer.gone.is_none());
+        let living = |id| self.peers.get(id).filter(|peer| peer.gone.is_none());
         let me = self.own.id;
         if a == me || b == me {
             let other = if a == me { b } else { a };

@@ -142,6 +142,8 @@ fn a_leave_is_at_once_and_is_passed_on() {
     let leaving = Refusal::new(RefusalCode::Leaving, "this node leaves");
     bench.say(leaver, &Message::Refuse(leaving));
     assert_eq!(bench.view(9), None);
+    assert_eq!(bench.announced(witness, S(1)), [(id(9), 101)]);
+    bench.say(witness, &Message::Ask(vec![id(9)]));
     let passed_on = bench.entries(witness, S(1));
     assert!(passed_on.contains(&farewell), "{passed_on:?}");
     // Late news of it do not bring it back; they are answered.

@@ -37,7 +37,7 @@ fn without_discovery_others_are_known_and_not_dialled() {
 }
 
 #[test]
-fn news_are_sent_on_to_all_but_the_one_they_came_from() {
+fn news_are_announced_to_all_but_the_one_they_came_from() {
     let mut bench = Bench::new(&[]);
     let (a, b, c) = (
         bench.peer(&node(7, 1)),
@@ -51,15 +51,57 @@ fn news_are_sent_on_to_all_but_the_one_they_came_from() {
     bench.tell(a, [entry(20, 1, &[7])]);
     // One that tells them itself meanwhile need not be told.
     bench.tell(b, [entry(20, 1, &[7])]);
-    assert_eq!(bench.entries(a, S(1)), []);
-    assert_eq!(bench.entries(b, S(0)), []);
-    assert_eq!(bench.entries(c, S(0)), [entry(20, 1, &[7])]);
+    assert_eq!(bench.announced(a, S(1)), []);
+    assert_eq!(bench.announced(b, S(0)), []);
+    assert_eq!(bench.announced(c, S(0)), [(id(20), 100)]);
+    // Nor need one that announces them, and who asks is answered.
+    let mut newer = entry(20, 1, &[7, 8]);
+    newer.version += 1;
+    bench.tell(a, [newer.clone()]);
+    bench.announce(b, &newer);
+    assert_eq!(bench.announced(b, S(1)), []);
+    assert_eq!(bench.announced(c, S(0)), [(id(20), 101)]);
+    bench.say(c, &Message::Ask(vec![id(20)]));
+    assert_eq!(bench.entries(c, Duration::from_millis(10)), [newer.clone()]);
     // Who is behind is told.
-    let mut old = entry(20, 1, &[7]);
-    old.version -= 1;
-    bench.tell(b, [old]);
-    assert_eq!(bench.entries(b, S(1)), [entry(20, 1, &[7])]);
+    bench.tell(b, [entry(20, 1, &[7])]);
+    assert_eq!(bench.entries(b, S(1)), [newer]);
     assert_eq!(bench.entries(a, S(0)), []);
+}
+
+#[test]
+fn what_several_announce_is_asked_of_one_and_then_of_the_next() {
+    let mut bench = Bench::new(&[]);
+    let (a, b, c) = (
+        bench.peer(&node(7, 1)),
+        bench.peer(&node(8, 1)),
+        bench.peer(&node(9, 1)),
+    );
+    bench.wait(S(2));
+    for conn in [a, b, c] {
+        bench.messages(conn);
+    }
+    let news = entry(20, 1, &[7]);
+    let ask = [Message::Ask(vec![id(20)])];
+    bench.announce(a, &news);
+    bench.announce(b, &news);
+    bench.announce(c, &news);
+    assert_eq!(bench.messages(a), ask);
+    // It does not answer, and the next goes.
+    bench.wait(S(3));
+    assert!(bench.messages(b).contains(&ask[0]));
+    let reason = "reset".to_owned();
+    bench.input(Input::Closed { conn: b, reason });
+    assert!(bench.messages(c).contains(&ask[0]), "at once");
+    bench.tell(c, [news.clone()]);
+    assert!(bench.view(20).is_some());
+    assert_eq!(bench.mesh.counters().entries_late, 2);
+    bench.wait(S(1));
+    bench.messages(a);
+    // What is known is not asked for.
+    bench.announce(a, &news);
+    assert!(!bench.messages(a).contains(&ask[0]));
+    assert_eq!(bench.mesh.counters().announced_known, 1);
 }
 
 #[test]

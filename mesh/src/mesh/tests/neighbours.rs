@@ -65,6 +65,41 @@ fn a_newcomer_connects_with_few_and_lets_go_of_its_door() {
 }
 
 #[test]
+fn what_nobody_needs_is_told_nothing_until_it_is_needed_again() {
+    let mut bench = Bench::new(&[]);
+    let door = bench.peer(&node(DOOR, 1));
+    crowd(&mut bench, door, 60);
+    let answered = answer(&mut bench, S(1));
+    for (number, conn) in &answered {
+        bench.tell(*conn, [entry(*number, 2, &[5, DOOR])]);
+    }
+    bench.wait(S(1));
+    let (_, other) = answered[0];
+    let news = |version| {
+        let mut news = entry(70, 1, &[DOOR]);
+        news.version = version;
+        news
+    };
+    bench.messages(door);
+    bench.tell(other, [news(101)]);
+    assert_eq!(
+        bench.announced(door, S(1)),
+        [(id(70), 101)],
+        "it is needed there"
+    );
+    bench.say(door, &Message::Need(false));
+    bench.messages(door);
+    bench.tell(other, [news(102)]);
+    assert_eq!(bench.announced(door, S(1)), []);
+    // What it has missed is found.
+    bench.say(door, &Message::Need(true));
+    let total = bench.mesh.roster.total();
+    assert!(bench.messages(door).contains(&Message::Digest(total)));
+    bench.tell(other, [news(103)]);
+    assert_eq!(bench.announced(door, S(1)), [(id(70), 103)]);
+}
+
+#[test]
 fn a_connection_that_is_the_only_way_to_somebody_is_kept() {
     let mut bench = Bench::new(&[]);
     let door = bench.peer(&node(DOOR, 1));

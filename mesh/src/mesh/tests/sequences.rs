@@ -194,10 +194,11 @@ fn check(bench: &Bench) {
     for (conn, connection) in &mesh.connections {
         let waits = mesh.timers.get(&Timer::Connection(*conn)).is_some();
         assert_eq!(waits, connection.phase != Phase::Dialling);
-        if !connection.outbox.is_empty() {
-            assert!(mesh.timers.get(&Timer::Flush).is_some());
+        if !connection.owed.is_empty() {
+            assert!(mesh.timers.get(&Timer::Answer).is_some());
         }
     }
+    assert!(mesh.news.is_empty() || mesh.timers.get(&Timer::Flush).is_some());
     let mut lost = false;
     for (id, peer) in mesh.roster.iter() {
         let reachable = peer.is_reachable();
