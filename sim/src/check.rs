@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mesh::{FULL_MESH, LinkChange, Path};
+use mesh::{Encapsulation, FULL_MESH, LinkChange, Path};
 
 use crate::{Cluster, Link};
 
@@ -63,6 +63,16 @@ fn best(cluster: &Cluster, from: usize, to: usize, link: &Link) -> Link {
         || ways.iter().any(|rule| !rule.vxlan)
     {
         return link.clone();
+    }
+    if cluster.password.is_some() {
+        let sealed = Path {
+            encapsulation: Encapsulation::Sleeve,
+            ..link.path.clone()
+        };
+        return Link {
+            path: sealed,
+            ..link.clone()
+        };
     }
     let node = &cluster.nodes()[to];
     let mut endpoint = node.control();

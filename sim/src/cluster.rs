@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh::link::LinkConfig;
-use mesh::{Config, ConnId, Input, LinkChange, Mesh, Output, Shelf, SplitMix64, Target};
+use mesh::{Config, ConnId, Hello, Input, LinkChange, Mesh, Output, Shelf, SplitMix64, Target};
 use wire::{PeerId, PeerName};
 
 use crate::agenda::Agenda;
@@ -15,6 +15,7 @@ use crate::data::Datagrams;
 use crate::frames::Frames;
 use crate::network::{Arrival, Network, Pipe, Side};
 use crate::node::{Node, hello};
+use crate::sealing::{self, Sealing};
 use crate::trace::Trace;
 use crate::traffic::Peak;
 use crate::underlay::{Rule, Underlay};
@@ -75,6 +76,9 @@ pub struct Cluster {
     /// Whether all changes of links are kept, also of links that follow the control path, and TCP
     /// hands over what is sent in pieces. A large cluster can do without.
     pub thorough: bool,
+    /// The password of routers that start from now on; none: nothing is sealed. Machines that are added
+    /// have real keys if there is one.
+    pub password: Option<u8>,
     /// Changes to the configuration of routers that start from now on.
     pub configure: fn(&mut Config),
 }
@@ -101,6 +105,8 @@ pub(crate) enum Event {
     Arrive { pipe: u64, acceptor: bool },
     /// A datagram gets to a machine.
     Datagram { to: usize, slot: usize },
+    /// A timer of a node's sessions.
+    SessionWake { node: usize },
     /// A data path reports traffic.
     Report { node: usize },
 }
@@ -126,6 +132,7 @@ impl Cluster {
             shelf: Some(Arc::default()),
             judges: |_| true,
             thorough: true,
+            password: None,
             configure: |_| (),
         }
     }
@@ -183,11 +190,24 @@ impl Cluster {
         let first = self.nodes.len();
         for number in first..first + count {
             let identity = self.fresh();
-            let hello = hello(number, identity);
+            let hello = self.introduction(number, identity);
             self.identities.insert(hello.id, number);
-            self.nodes.push(Node::new(number, hello));
+            let key = identity;
+            self.nodes.push(Node {
+                key,
+                ..Node::new(number, hello)
+            });
         }
         first..self.nodes.len()
+    }
+
+    fn introduction(&self, number: usize, identity: u64) -> Hello {
+        let mut hello = hello(number, identity);
+        if self.password.is_some() {
+            let (_, public) = sealing::key_pair(identity);
+            sealing::identify(&mut hello, public);
+        }
+        hello
     }
 
     /// Names one machine to the operator of another.
@@ -213,10 +233,15 @@ impl Cluster {
             let me = &node.hello;
             let mut links = LinkConfig::new(me.id, me.run, seed ^ 1);
             links.addresses = vec![node.address.into()];
+            links.sealed = self.password.is_some();
             config.links = Some(links);
         }
         (self.configure)(&mut config);
         node.mesh = Some(Mesh::new(config, self.now));
+        // What was given last is more than at any earlier start.
+        let (id, key, start) = (node.hello.id, node.key, self.given);
+        let sealing = |password| Sealing::new(id, key, password, start, self.now);
+        node.sealing = self.password.map(sealing);
         self.trace
             .note(self.now, || format!("{number} starts, run {run}"));
         self.act(number);
@@ -243,9 +268,10 @@ impl Cluster {
     pub fn lose_state(&mut self, number: usize) {
         let identity = self.fresh();
         let name = self.nodes[number].hello.name.clone();
-        let hello = hello(number, identity);
+        let hello = self.introduction(number, identity);
         self.identities.insert(hello.id, number);
         self.nodes[number].hello = hello;
+        self.nodes[number].key = identity;
         self.nodes[number].hello.name = name;
     }
 
@@ -273,6 +299,7 @@ impl Cluster {
             return;
         }
         self.input(number, Input::Timeout);
+        self.sessions_go_on(number);
         while let Some(input) = self.nodes[number].inbox.pop_front() {
             self.input(number, input);
         }
@@ -511,6 +538,7 @@ impl Cluster {
             }
             Event::Datagram { to, slot } => self.datagram(to, slot),
             Event::Report { node } => self.report(node),
+            Event::SessionWake { node } => self.session_wake(node),
             Event::Arrive { pipe, acceptor } => {
                 self.arrive(
                     pipe,
@@ -593,8 +621,7 @@ impl Cluster {
             } => {
                 self.nodes[number].gossip.push((name, channel, payload));
             }
-            // Nothing is sealed here.
-            Output::Key { .. } => {}
+            Output::Key { id, public } => self.peer_key(number, id, public),
             Output::Condition(change) => {
                 self.trace
                     .note(self.now, || format!("{number}: {change:?}"));
@@ -623,6 +650,7 @@ impl Cluster {
     fn drop_process(&mut self, number: usize) -> Vec<(u64, Side)> {
         let node = &mut self.nodes[number];
         node.mesh = None;
+        node.sealing = None;
         node.stopped = false;
         node.inbox.clear();
         node.buffer.clear();

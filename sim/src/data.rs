@@ -1,10 +1,11 @@
 //! Datagrams: probes and frames on their way, and what a data path does with them.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh::link::{Activity, Arrived, LinkInput, ProbeToSend, SendError};
-use mesh::{Encapsulation, Input};
+use mesh::{DirectionKey, Encapsulation, Input};
 use wire::probe::{self, Probe, ProbeKind};
 use wire::{PeerId, ethernet, sleeve, vxlan};
 
@@ -24,27 +25,33 @@ const REPORT: Duration = Duration::from_secs(1);
 /// A datagram on its way.
 #[derive(Debug, Clone)]
 pub(crate) struct Datagram {
-    encapsulation: Encapsulation,
+    pub(crate) encapsulation: Encapsulation,
     /// Whence it seems to come.
-    from: SocketAddr,
-    source: PeerId,
-    destination: PeerId,
-    hop_limit: u8,
+    pub(crate) from: SocketAddr,
+    pub(crate) source: PeerId,
+    pub(crate) destination: PeerId,
+    pub(crate) hop_limit: u8,
     /// The network made two of it, and this is the second: the data path does not look for that.
-    double: bool,
-    body: Body,
+    pub(crate) double: bool,
+    /// The key that it is sealed with, if it is.
+    pub(crate) sealed: Option<Arc<DirectionKey>>,
+    pub(crate) body: Body,
 }
 
 #[derive(Debug, Clone)]
-enum Body {
+pub(crate) enum Body {
     Probe(Vec<u8>),
     /// The number of a frame, and the length of the packet in it.
     Frame(u64, u16),
+    /// Of sessions.
+    Handshake(Vec<u8>),
+    /// Only shows its key.
+    Empty,
 }
 
 impl Datagram {
-    /// Length of the IP packet that it is, in bytes.
-    fn packet_len(&self) -> u16 {
+    /// Length of the IP packet that it is, or will be when it is sealed, in bytes.
+    fn packet_len(&self, sealed: bool) -> u16 {
         let overhead = match self.encapsulation {
             Encapsulation::Vxlan => vxlan::OVERHEAD_IPV4,
             Encapsulation::Sleeve => sleeve::OVERHEAD_IPV4,
@@ -52,8 +59,11 @@ impl Datagram {
         let inner = match &self.body {
             Body::Probe(frame) => frame.len() - ethernet::HEADER_LEN,
             Body::Frame(_, len) => usize::from(*len),
+            Body::Handshake(message) => message.len(),
+            Body::Empty => 0,
         };
-        u16::try_from(inner)
+        let seal = if sealed { sleeve::SEAL_LEN } else { 0 };
+        u16::try_from(inner + seal)
             .unwrap_or(u16::MAX)
             .saturating_add(overhead)
     }
@@ -90,10 +100,11 @@ impl Cluster {
                 destination: *id,
                 hop_limit: sleeve::HOP_LIMIT,
                 double: false,
+                sealed: None,
                 body: Body::Frame(number, path.mtu),
             };
             self.crossed(from, *id, 1, 0);
-            self.transmit(from, path.endpoint, datagram);
+            self.transmit_sealed(from, path.endpoint, datagram);
         }
         number
     }
@@ -111,6 +122,7 @@ impl Cluster {
             nonce,
             frame,
         } = probe;
+        let (seals, key) = (self.seals(from), self.key_for(from, to));
         let datagram = Datagram {
             encapsulation,
             from: endpoint,
@@ -118,23 +130,31 @@ impl Cluster {
             destination: to,
             hop_limit: sleeve::HOP_LIMIT,
             double: false,
+            sealed: key,
             body: Body::Probe(frame),
         };
-        if datagram.packet_len() > INTERFACE_MTU {
-            let error = SendError::TooBig(Some(INTERFACE_MTU));
-            let failed = LinkInput::SendFailed {
-                id: to,
-                nonce,
-                error,
-            };
-            return self.input(from, Input::Link(failed));
-        }
-        self.node(from).traffic.probe(datagram.packet_len());
-        self.transmit(from, endpoint, datagram);
+        let len = datagram.packet_len(seals);
+        let error = if seals && encapsulation == Encapsulation::Vxlan {
+            SendError::Other("VXLAN is in the clear".to_owned())
+        } else if seals && datagram.sealed.is_none() {
+            self.want_session(from, to, endpoint);
+            SendError::Other("no session with the peer yet".to_owned())
+        } else if len > INTERFACE_MTU {
+            SendError::TooBig(Some(INTERFACE_MTU))
+        } else {
+            self.node(from).traffic.probe(len);
+            return self.transmit_sealed(from, endpoint, datagram);
+        };
+        let failed = LinkInput::SendFailed {
+            id: to,
+            nonce,
+            error,
+        };
+        self.input(from, Input::Link(failed));
     }
 
     /// Takes a datagram through NATs and the underlay.
-    fn transmit(&mut self, from: usize, to: SocketAddr, mut datagram: Datagram) {
+    pub(crate) fn transmit(&mut self, from: usize, to: SocketAddr, mut datagram: Datagram) {
         let now = self.now();
         let encapsulation = datagram.encapsulation;
         let Some((to, source)) = self.underlay.route(from, encapsulation, to, now) else {
@@ -142,7 +162,10 @@ impl Cluster {
         };
         let rule = self.underlay.rule(from, to);
         let lost = rule.lost > 0 && self.rng.below(1000) < rule.lost;
-        if !rule.lets(encapsulation) || datagram.packet_len() > rule.mtu || lost {
+        if !rule.lets(encapsulation)
+            || datagram.packet_len(datagram.sealed.is_some()) > rule.mtu
+            || lost
+        {
             return;
         }
         datagram.from = source;
@@ -184,6 +207,14 @@ impl Cluster {
         if datagram.destination != self.nodes()[at].hello.id {
             return self.relay(at, datagram);
         }
+        let datagram = if self.seals(at) {
+            let Some(datagram) = self.open(at, datagram) else {
+                return;
+            };
+            datagram
+        } else {
+            datagram
+        };
         let now = self.now();
         match datagram.body {
             Body::Probe(frame) if self.nodes()[at].judges => self.input(
@@ -205,6 +236,7 @@ impl Cluster {
                     }
                 }
             }
+            Body::Handshake(_) | Body::Empty => {}
         }
     }
 
@@ -263,10 +295,15 @@ impl Cluster {
     }
 
     fn crossed(&mut self, at: usize, peer: PeerId, sent: u64, received: u64) {
-        let now = self.now();
         let node = self.node(at);
         let crossed = node.crossed.entry(peer).or_default();
         *crossed = (crossed.0 + sent, crossed.1 + received);
+        self.report_soon(at);
+    }
+
+    pub(crate) fn report_soon(&mut self, at: usize) {
+        let now = self.now();
+        let node = self.node(at);
         if !std::mem::replace(&mut node.reports, true) {
             self.schedule(now + REPORT, Event::Report { node: at });
         }
@@ -277,6 +314,7 @@ impl Cluster {
         let node = self.node(at);
         node.reports = false;
         let crossed = std::mem::take(&mut node.crossed);
+        self.report_sessions(at);
         let list =
             crossed
                 .into_iter()

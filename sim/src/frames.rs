@@ -61,6 +61,12 @@ impl Frames {
         self.fault.get_or_insert_with(text);
     }
 
+    /// Something came in the clear that was to be sealed.
+    pub(crate) fn clear(&mut self, at: Duration, to: usize) {
+        let text = || format!("I4: at {at:?} something reached {to} in the clear");
+        self.fault.get_or_insert_with(text);
+    }
+
     /// A frame, until it is forgotten.
     pub fn get(&self, number: u64) -> Option<&Frame> {
         self.sent.get(&number)
@@ -71,7 +77,8 @@ impl Frames {
         self.sent.retain(|_, frame| frame.at >= time);
     }
 
-    /// I3: each frame arrived at most once at each machine, and nothing circulated.
+    /// I3: each frame arrived at most once at each machine, and nothing circulated. I4: where links are
+    /// sealed, nothing came in the clear.
     ///
     /// # Errors
     /// Names the first of which that is not so.

@@ -25,6 +25,7 @@ pub mod plan;
 mod play;
 pub mod pool;
 pub mod scale;
+mod sealing;
 mod trace;
 mod traffic;
 mod underlay;

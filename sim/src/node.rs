@@ -9,6 +9,7 @@ use wire::{PeerId, PeerName, Vni};
 
 use crate::data::Datagram;
 use crate::network::Side;
+use crate::sealing::Sealing;
 use crate::traffic::Traffic;
 use crate::underlay::{SLEEVE_PORT, VXLAN_PORT};
 
@@ -62,6 +63,9 @@ pub struct Node {
     pub(crate) crossed: BTreeMap<PeerId, (u64, u64)>,
     /// Whether a report is on its way.
     pub(crate) reports: bool,
+    /// The number of its key pair, if it seals, and the sessions of its router.
+    pub(crate) key: u64,
+    pub(crate) sealing: Option<Sealing>,
 }
 
 /// What the data path knows of a peer.
@@ -101,6 +105,8 @@ impl Node {
             wake: None,
             crossed: BTreeMap::new(),
             reports: false,
+            key: 0,
+            sealing: None,
         }
     }
 

@@ -170,6 +170,73 @@ fn i3_so_it_is_behind_nats() {
     run(5000..5300, |cluster| schedule(cluster, true));
 }
 
+/// With sessions whose handshakes are lost, late, doubled, relayed, begun by both sides at once and
+/// forgotten by one of them.
+#[test]
+fn i4_so_it_is_where_links_are_sealed() {
+    run(5400..5480, |cluster| {
+        cluster.password = Some(1);
+        schedule(cluster, false)
+    });
+    run(5500..5560, |cluster| {
+        cluster.password = Some(1);
+        schedule(cluster, true)
+    });
+}
+
+#[test]
+fn i4_sessions_are_replaced_without_a_lost_frame() {
+    run(5600..5610, |cluster| {
+        cluster.password = Some(1);
+        let nodes = start(cluster, 2, 5);
+        settle(cluster, S(60))?;
+        let sessions = |cluster: &Cluster| -> u64 {
+            let counters = nodes.iter().filter_map(|n| cluster.session_counters(*n));
+            counters.map(|counters| counters.completed).sum()
+        };
+        let before = sessions(cluster);
+        cluster.everywhere(|rule| rule.jitter = MS(20));
+        let sent = talk(cluster, nodes[0], nodes[1], S(600));
+        cluster.run_for(S(1));
+        arrived(cluster, &sent)?;
+        let replaced = sessions(cluster) - before;
+        if replaced < 4 {
+            return Err(format!("{replaced} sessions in ten minutes"));
+        }
+        cluster.frames.check()
+    });
+}
+
+#[test]
+fn i4_who_has_another_password_gets_no_frame() {
+    run(5700..5710, |cluster| {
+        cluster.password = Some(1);
+        let nodes: Vec<usize> = cluster.add(3).collect();
+        cluster.target(1, 0);
+        cluster.target(2, 0);
+        cluster.start(0);
+        cluster.start(1);
+        cluster.password = Some(2);
+        // Its control connections are not what is looked at here: nobody keeps it from those.
+        cluster.start(2);
+        cluster.run_for(S(60));
+        let id = |number: usize| cluster.nodes()[nodes[number]].hello.id;
+        let links = |number: usize, other: usize| {
+            cluster.nodes()[nodes[number]]
+                .links
+                .contains_key(&id(other))
+        };
+        if !links(0, 1) || !links(1, 0) || links(0, 2) || links(2, 0) || links(1, 2) {
+            return Err("a link with the stranger, or none with another".to_owned());
+        }
+        let refused = cluster.session_counters(0).map(|c| c.other_password);
+        if refused == Some(0) {
+            return Err("nobody was refused".to_owned());
+        }
+        cluster.frames.check()
+    });
+}
+
 #[test]
 fn i5_frames_pass_whatever_becomes_of_the_control_plane() {
     run(6000..6200, |cluster| {

@@ -225,6 +225,14 @@ impl Sessions {
         peer.active = Some(now);
         if opened {
             peer.heard = Some(now);
+            // It is heard again: what did not get through to it for a while need not wait any longer,
+            // or the present session might end meanwhile.
+            let retry = self.config.timing.retry;
+            let slow = peer.pending.as_ref();
+            if let Some(slow) = slow.filter(|p| p.attempt > 0 && p.again > now + retry) {
+                let until = slow.until;
+                return self.initiate(id, 0, until, now);
+            }
         }
         let renew = peer
             .slots

@@ -356,6 +356,25 @@ fn i5_sessions_are_replaced_under_traffic_without_a_loss() {
     }
 }
 
+/// Attempts to replace a session become rare while none gets through. When the network is well again
+/// just before the session's end, the next one must not come too late.
+#[test]
+fn a_session_whose_replacement_was_held_up_does_not_end_first() {
+    for early in 0..16 {
+        let mut world = two();
+        world.traffic(S(90), MS(50));
+        world.fates = vec![Fate::Lost];
+        world.traffic(S(169) - MS(250) * early, MS(50));
+        world.fates.clear();
+        let mut refused = 0;
+        while world.now < S(180) {
+            refused += u32::from(!world.frame(0, 1)) + u32::from(!world.frame(1, 0));
+            world.run(world.now + MS(50));
+        }
+        assert_eq!((refused, world.lost), (0, 0), "{early}");
+    }
+}
+
 #[test]
 fn many_datagrams_replace_a_session_early() {
     let mut world = two();
