@@ -3,7 +3,8 @@
 //! A sleeping worker is woken within some tens of microseconds, which is most of a round trip between
 //! nodes; a spinning one finds work at once, but keeps a core busy. So a worker spins only for a
 //! moment after it last had work, and only while the machine has a core that nobody wants: the cores'
-//! idle time, together with what was spun away, was at least one core's.
+//! idle time, together with what was spun away, was at least one core's. It gives its core away to
+//! whoever wants it.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

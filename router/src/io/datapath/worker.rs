@@ -209,6 +209,8 @@ impl Worker {
                 self.shared.free_core.add_spun(elapsed);
                 return found.then_some(ready);
             }
+            // Whoever else wants this core has it.
+            std::thread::yield_now();
         }
     }
 
