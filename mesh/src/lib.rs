@@ -68,7 +68,7 @@ pub use noise::{
     Channel, ChannelError, CipherChoice, DirectionKey, Fingerprint, MAX_DATAGRAM,
     ParseFingerprintError, Psk, RecordOpener, RecordSealer, Route, Secrets, Secured, SessionConfig,
     SessionCounters, SessionInput, SessionKeys, SessionOutput, SessionTiming, SessionView,
-    Sessions, Side,
+    Sessions, Side, Whereabouts,
 };
 pub use peer::{PeerState, PeerView};
 pub use refusal::{Refusal, RefusalCode};

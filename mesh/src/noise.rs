@@ -19,6 +19,7 @@ mod random;
 mod secret;
 mod sessions;
 mod slots;
+mod whereabouts;
 
 pub use channel::{Channel, ChannelError, RecordOpener, RecordSealer, Secured, Side};
 pub use datagram::MAX_DATAGRAM;
@@ -28,3 +29,4 @@ pub use sessions::{
     Route, SessionConfig, SessionCounters, SessionInput, SessionOutput, SessionTiming, SessionView,
     Sessions,
 };
+pub use whereabouts::Whereabouts;

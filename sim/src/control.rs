@@ -124,9 +124,10 @@ impl Cluster {
         self.peak.message(second);
         self.node(number).traffic.message(bytes.len());
         // TCP keeps no borders between what is sent.
-        let cut = match self.thorough {
-            true => self.rng.below(2 * bytes.len() as u64),
-            false => 0,
+        let cut = if self.thorough {
+            self.rng.below(2 * bytes.len() as u64)
+        } else {
+            0
         };
         let cut = usize::try_from(cut).unwrap_or(0).min(bytes.len());
         let (first, second) = bytes.split_at(cut);

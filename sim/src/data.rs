@@ -122,7 +122,7 @@ impl Cluster {
             nonce,
             frame,
         } = probe;
-        let (seals, key) = (self.seals(from), self.key_for(from, to));
+        let seals = self.seals(from);
         let datagram = Datagram {
             encapsulation,
             from: endpoint,
@@ -130,13 +130,13 @@ impl Cluster {
             destination: to,
             hop_limit: sleeve::HOP_LIMIT,
             double: false,
-            sealed: key,
+            sealed: None,
             body: Body::Probe(frame),
         };
         let len = datagram.packet_len(seals);
         let error = if seals && encapsulation == Encapsulation::Vxlan {
             SendError::Other("VXLAN is in the clear".to_owned())
-        } else if seals && datagram.sealed.is_none() {
+        } else if seals && self.key_for(from, to).is_none() {
             self.want_session(from, to, endpoint);
             SendError::Other("no session with the peer yet".to_owned())
         } else if len > INTERFACE_MTU {

@@ -62,7 +62,7 @@ impl Frames {
     }
 
     /// Something came in the clear that was to be sealed.
-    pub(crate) fn clear(&mut self, at: Duration, to: usize) {
+    pub(crate) fn come_in_the_clear(&mut self, at: Duration, to: usize) {
         let text = || format!("I4: at {at:?} something reached {to} in the clear");
         self.fault.get_or_insert_with(text);
     }

@@ -17,7 +17,8 @@ struct Arguments {
 enum Verb {
     /// Measures what clusters of several sizes cost, and how fast they are.
     Scale {
-        /// A size, in nodes; can be repeated. 1,000 take minutes, 5,000 hours and 12 GB of memory.
+        /// A size, in nodes; can be repeated. A cluster of 1,000 takes ten minutes, one of 5,000 hours and 8 GB
+        /// of memory.
         #[arg(long, default_values_t = [10, 100, 1000, 5000])]
         nodes: Vec<usize>,
         /// What to measure, in this order; can be repeated.

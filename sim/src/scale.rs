@@ -19,8 +19,8 @@ const SAMPLE_LARGE: usize = 250;
 const LOOK: Duration = Duration::from_millis(50);
 /// Nothing takes longer.
 const PATIENCE: Duration = Duration::from_secs(1200);
-/// A cluster starts within so many seconds, and no more slowly than this many nodes a second.
-const STARTS: usize = 20;
+/// Seconds within which all nodes of a cluster start, and how many start in a second at least.
+const START_SECONDS: usize = 20;
 const STARTS_LEAST: usize = 50;
 /// How long a cluster is left alone before it counts as at rest.
 const CALM: Duration = Duration::from_secs(180);
@@ -128,7 +128,11 @@ pub fn measure(
         heal: None,
         loss: None,
     };
-    for part in parts {
+    for (index, part) in parts.iter().enumerate() {
+        if index > 0 {
+            run.settle();
+            run.cluster.run_for(CALM);
+        }
         match part {
             Part::Rest => row.rest = Some(run.rate(REST, |_| ())),
             Part::Join => row.join = Some(run.join()),
@@ -137,20 +141,13 @@ pub fn measure(
             Part::Loss => row.loss = Some(run.lose()),
         }
         told(&format!("{part:?}: {row}"));
-        run.settle();
-        run.cluster.run_for(CALM);
     }
     Ok(row)
 }
 
 /// Nodes that start in a second when a cluster is made.
-const fn starts(nodes: usize) -> usize {
-    let starts = nodes / STARTS;
-    if starts > STARTS_LEAST {
-        starts
-    } else {
-        STARTS_LEAST
-    }
+fn starts(nodes: usize) -> usize {
+    (nodes / START_SECONDS).max(STARTS_LEAST)
 }
 
 struct Run {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use mesh::{
     DirectionKey, Encapsulation, Fingerprint, Hello, Psk, Route, Secrets, SessionConfig,
     SessionCounters, SessionInput, SessionKeys, SessionOutput, SessionTiming, Sessions, SplitMix64,
+    Whereabouts,
 };
 use snow::params::DHChoice;
 use snow::resolvers::{CryptoResolver, DefaultResolver};
@@ -22,16 +23,13 @@ use crate::data::{Body, Datagram};
 
 /// Frames that wait for a session with one peer; more are dropped.
 const WAITING: usize = 64;
-/// Addresses of a peer without a link to which handshakes go.
-const ADDRESSES: usize = 5;
-/// How long one counts after a probe was to go there.
-const FRESH: Duration = Duration::from_secs(15);
 
 /// The sessions of one router.
 #[derive(Debug)]
 pub(crate) struct Sealing {
     sessions: Sessions,
     peers: BTreeMap<PeerId, Peer>,
+    whereabouts: Whereabouts,
     /// The wake-up that is on its way.
     wake: Option<Duration>,
 }
@@ -46,8 +44,6 @@ struct Peer {
     opened: bool,
     /// Keys that were used already.
     used: BTreeSet<[u8; 32]>,
-    /// Where it may be, and since when that is thought.
-    at: Vec<(SocketAddr, Duration)>,
     waiting: VecDeque<(SocketAddr, Datagram)>,
 }
 
@@ -70,7 +66,7 @@ pub(crate) fn identify(hello: &mut Hello, public: [u8; 32]) {
 }
 
 impl Sealing {
-    /// The sessions of a router that starts for the `start`th time in this simulation.
+    /// The sessions of a router; `start` is more than at any earlier start.
     pub(crate) fn new(id: PeerId, number: u64, password: u8, start: u64, now: Duration) -> Self {
         let (private, public) = key_pair(number);
         let mut rng = SplitMix64::new(start);
@@ -92,16 +88,13 @@ impl Sealing {
         Self {
             sessions: Sessions::new(config, now),
             peers: BTreeMap::new(),
+            whereabouts: Whereabouts::default(),
             wake: None,
         }
     }
 
     pub(crate) fn counters(&self) -> SessionCounters {
         self.sessions.counters()
-    }
-
-    fn sealing(&self, id: PeerId) -> Option<&Arc<DirectionKey>> {
-        self.peers.get(&id)?.keys.sealing.as_ref()
     }
 }
 
@@ -179,13 +172,8 @@ impl Cluster {
             return vec![origin];
         }
         let node = &self.nodes()[number];
-        let peer = node.sealing.as_ref().and_then(|s| s.peers.get(&to));
-        let fresh =
-            |(at, since): &(SocketAddr, Duration)| (*since + FRESH > self.now()).then_some(*at);
-        let mut ways: Vec<SocketAddr> = peer
-            .into_iter()
-            .flat_map(|peer| peer.at.iter().filter_map(fresh))
-            .collect();
+        let looked_for = node.sealing.as_ref();
+        let mut ways = looked_for.map_or_else(Vec::new, |s| s.whereabouts.of(to, self.now()));
         let link = node.links.get(&to).map(|link| link.path.endpoint);
         ways.extend(link.filter(|link| !ways.contains(link)));
         ways
@@ -207,7 +195,7 @@ impl Cluster {
     /// The key that a node seals with for a peer.
     pub(crate) fn key_for(&self, number: usize, to: PeerId) -> Option<Arc<DirectionKey>> {
         let sealing = self.nodes()[number].sealing.as_ref()?;
-        sealing.sealing(to).cloned()
+        sealing.peers.get(&to)?.keys.sealing.clone()
     }
 
     /// Seals and sends a frame; without a session it waits for one.
@@ -234,12 +222,7 @@ impl Cluster {
     pub(crate) fn want_session(&mut self, from: usize, to: PeerId, at: SocketAddr) {
         let now = self.now();
         if let Some(sealing) = &mut self.node(from).sealing {
-            let known = &mut sealing.peers.entry(to).or_default().at;
-            known.retain(|(known, _)| *known != at);
-            if known.len() >= ADDRESSES {
-                known.remove(0);
-            }
-            known.push((at, now));
+            sealing.whereabouts.note(to, at, now);
         }
         self.session(from, SessionInput::Want(to));
     }
@@ -261,7 +244,7 @@ impl Cluster {
         }
         let Some(key) = &datagram.sealed else {
             let now = self.now();
-            self.frames.clear(now, at);
+            self.frames.come_in_the_clear(now, at);
             return None;
         };
         let sealing = self.node(at).sealing.as_mut()?;
@@ -309,7 +292,12 @@ impl Cluster {
                     self.session(number, SessionInput::Want(id));
                 }
             }
-            None => self.session(number, SessionInput::Gone(id)),
+            None => {
+                if let Some(sealing) = &mut self.node(number).sealing {
+                    sealing.whereabouts.forget(id);
+                }
+                self.session(number, SessionInput::Gone(id));
+            }
         }
     }
 

@@ -36,8 +36,8 @@ impl Mesh {
                 self.counters.malformed_entries += 1;
                 continue;
             };
-            self.asked.arrived(stamp.id, stamp.version);
             if stamp.id == self.me() {
+                self.asked.arrived(stamp.id, stamp.version);
                 self.heard_of_myself(conn, stamp, now);
                 continue;
             }
@@ -64,10 +64,15 @@ impl Mesh {
                             self.take(conn, entry, idle, now);
                             self.introduced(conn, stamp.id, now);
                         }
-                        Err(_) => self.counters.malformed_entries += 1,
+                        Err(_) => {
+                            // Others may have it as it was written.
+                            self.counters.malformed_entries += 1;
+                            continue;
+                        }
                     }
                 }
             }
+            self.asked.arrived(stamp.id, stamp.version);
         }
     }
 

@@ -1,8 +1,6 @@
 //! Carries sessions: handshake messages between the mesh's state machine and the data path, and the
 //! keys that come of them to the workers' sealers.
 
-mod whereabouts;
-
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,14 +9,13 @@ use std::time::{Duration, Instant};
 use fastpath::{Cipher, KeyNews, OPEN_KEYS, OpenKey, SealKey};
 use mesh::{
     CipherChoice, DirectionKey, Psk, Route, SessionConfig, SessionCounters, SessionInput,
-    SessionKeys, SessionOutput, SessionView, Sessions,
+    SessionKeys, SessionOutput, SessionView, Sessions, Whereabouts,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use wire::PeerId;
 
 use super::datapath::{SealEvent, SealHandle};
-use whereabouts::Whereabouts;
 
 /// Questions that wait; who asks more waits too.
 const ASKS: usize = 256;

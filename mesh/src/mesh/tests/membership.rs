@@ -36,18 +36,20 @@ fn without_discovery_others_are_known_and_not_dialled() {
     assert_eq!(view.state, PeerState::Up);
 }
 
-#[test]
-fn news_are_announced_to_all_but_the_one_they_came_from() {
+/// With three neighbours, which have said what they say at first.
+fn among_three() -> (Bench, [ConnId; 3]) {
     let mut bench = Bench::new(&[]);
-    let (a, b, c) = (
-        bench.peer(&node(7, 1)),
-        bench.peer(&node(8, 1)),
-        bench.peer(&node(9, 1)),
-    );
+    let conns = [7, 8, 9].map(|number| bench.peer(&node(number, 1)));
     bench.wait(S(2));
-    for conn in [a, b, c] {
+    for conn in conns {
         bench.messages(conn);
     }
+    (bench, conns)
+}
+
+#[test]
+fn news_are_announced_to_all_but_the_one_they_came_from() {
+    let (mut bench, [a, b, c]) = among_three();
     bench.tell(a, [entry(20, 1, &[7])]);
     // One that tells them itself meanwhile need not be told.
     bench.tell(b, [entry(20, 1, &[7])]);
@@ -71,23 +73,18 @@ fn news_are_announced_to_all_but_the_one_they_came_from() {
 
 #[test]
 fn what_several_announce_is_asked_of_one_and_then_of_the_next() {
-    let mut bench = Bench::new(&[]);
-    let (a, b, c) = (
-        bench.peer(&node(7, 1)),
-        bench.peer(&node(8, 1)),
-        bench.peer(&node(9, 1)),
-    );
-    bench.wait(S(2));
-    for conn in [a, b, c] {
-        bench.messages(conn);
-    }
+    let (mut bench, [a, b, c]) = among_three();
     let news = entry(20, 1, &[7]);
     let ask = [Message::Ask(vec![id(20)])];
     bench.announce(a, &news);
     bench.announce(b, &news);
     bench.announce(c, &news);
     assert_eq!(bench.messages(a), ask);
-    // It does not answer, and the next goes.
+    // What it answers cannot be read, and the next goes.
+    let mut unreadable = told(news.clone());
+    unreadable.bytes.push(0xff);
+    bench.say(a, &Message::Entries(vec![unreadable]));
+    assert_eq!(bench.mesh.counters().malformed_entries, 1);
     bench.wait(S(3));
     assert!(bench.messages(b).contains(&ask[0]));
     let reason = "reset".to_owned();

@@ -29,12 +29,18 @@ fn answer(bench: &mut Bench, within: Duration) -> Vec<(u8, ConnId)> {
     answered
 }
 
-#[test]
-fn a_newcomer_connects_with_few_and_lets_go_of_its_door() {
+/// 5 in a network of many, with its door and with those that it has chosen.
+fn newcomer() -> (Bench, ConnId, Vec<(u8, ConnId)>) {
     let mut bench = Bench::new(&[]);
     let door = bench.peer(&node(DOOR, 1));
     crowd(&mut bench, door, 60);
     let answered = answer(&mut bench, S(1));
+    (bench, door, answered)
+}
+
+#[test]
+fn a_newcomer_connects_with_few_and_lets_go_of_its_door() {
+    let (mut bench, door, answered) = newcomer();
     // Four in the circle and two at random.
     assert_eq!(answered.len(), 6, "{answered:?}");
     for number in [21, 20, 79, 78] {
@@ -66,10 +72,7 @@ fn a_newcomer_connects_with_few_and_lets_go_of_its_door() {
 
 #[test]
 fn what_nobody_needs_is_told_nothing_until_it_is_needed_again() {
-    let mut bench = Bench::new(&[]);
-    let door = bench.peer(&node(DOOR, 1));
-    crowd(&mut bench, door, 60);
-    let answered = answer(&mut bench, S(1));
+    let (mut bench, door, answered) = newcomer();
     for (number, conn) in &answered {
         bench.tell(*conn, [entry(*number, 2, &[5, DOOR])]);
     }
@@ -101,10 +104,7 @@ fn what_nobody_needs_is_told_nothing_until_it_is_needed_again() {
 
 #[test]
 fn a_connection_that_is_the_only_way_to_somebody_is_kept() {
-    let mut bench = Bench::new(&[]);
-    let door = bench.peer(&node(DOOR, 1));
-    crowd(&mut bench, door, 60);
-    let answered = answer(&mut bench, S(1));
+    let (mut bench, door, answered) = newcomer();
     // As their entries say, they have no way to the others but through this node.
     for (number, conn) in &answered {
         bench.tell(*conn, [entry(*number, 2, &[5])]);

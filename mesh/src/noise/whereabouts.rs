@@ -14,11 +14,11 @@ const FRESH: Duration = Duration::from_secs(15);
 
 /// Addresses by peer, with when each was last to be probed. Bounded by the peers that are probed.
 #[derive(Debug, Default)]
-pub(super) struct Whereabouts(HashMap<PeerId, Vec<(SocketAddr, Duration)>>);
+pub struct Whereabouts(HashMap<PeerId, Vec<(SocketAddr, Duration)>>);
 
 impl Whereabouts {
     /// A probe was to go there.
-    pub(super) fn note(&mut self, peer: PeerId, at: SocketAddr, now: Duration) {
+    pub fn note(&mut self, peer: PeerId, at: SocketAddr, now: Duration) {
         let known = self.0.entry(peer).or_default();
         known.retain(|(known, _)| *known != at);
         if known.len() >= ADDRESSES {
@@ -28,24 +28,24 @@ impl Whereabouts {
     }
 
     /// Where a peer may be.
-    pub(super) fn of(&self, peer: PeerId, now: Duration) -> Vec<SocketAddr> {
+    pub fn of(&self, peer: PeerId, now: Duration) -> Vec<SocketAddr> {
         let known = self.0.get(&peer).into_iter().flatten();
         let fresh = known.filter(|(_, since)| since.saturating_add(FRESH) > now);
         fresh.map(|(at, _)| *at).collect()
     }
 
     /// Whether there is any such place.
-    pub(super) fn knows(&self, peer: PeerId, now: Duration) -> bool {
+    pub fn knows(&self, peer: PeerId, now: Duration) -> bool {
         !self.of(peer, now).is_empty()
     }
 
     /// The peer is no more.
-    pub(super) fn forget(&mut self, peer: PeerId) {
+    pub fn forget(&mut self, peer: PeerId) {
         self.0.remove(&peer);
     }
 
     /// Forgets what is old.
-    pub(super) fn tidy(&mut self, now: Duration) {
+    pub fn tidy(&mut self, now: Duration) {
         self.0.retain(|_, known| {
             known.retain(|(_, since)| since.saturating_add(FRESH) > now);
             !known.is_empty()
