@@ -13,7 +13,7 @@
 //! - [`tap`], [`udp`] and [`poll`] are the data path's own; they do not allocate per call.
 //! - [`packet`] sends and receives raw frames, for announcements and captures.
 //! - [`environment`] takes secrets out of sight.
-//! - [`affinity`] keeps a thread on a processor.
+//! - [`affinity`] keeps a thread on a processor, and [`schedule`] says how it competes for one.
 //! - [`sysctl`] and [`caps`] read and set what has no netlink message.
 //!
 //! Requests with several fields are taken by reference, so that a caller can vary one and ask again.
@@ -37,6 +37,7 @@ pub mod packet;
 pub mod plan;
 pub mod poll;
 pub mod route;
+pub mod schedule;
 mod sockaddr;
 mod sys;
 pub mod sysctl;

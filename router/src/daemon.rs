@@ -284,6 +284,7 @@ async fn begin(
         sealed: secrets.is_some(),
         offloads: settings.offloads,
         spin: settings.spin,
+        worker_nice: settings.worker_nice,
         pin_workers: settings.pin_workers,
     };
     let (seals, seal_events) = mpsc::channel(SEAL_QUEUE);

@@ -169,9 +169,19 @@ pub struct Options {
     pub offloads: Option<Given>,
 
     /// For how long after its last work a thread of the data path looks for more before it sleeps,
-    /// while the machine has a core to spare [default: off]
+    /// while the machine has a core to spare [default: auto]
     #[arg(long, env = "WEFT_SPIN", value_name = "off|auto|DURATION")]
     pub spin: Option<Given>,
+
+    /// Nice value of the threads of the data path, from -20, the largest share of a processor, to 19; off
+    /// leaves them as the router was started [default: -10]
+    #[arg(
+        long,
+        env = "WEFT_WORKER_NICE",
+        value_name = "NUMBER|off",
+        allow_negative_numbers = true
+    )]
+    pub worker_nice: Option<Given>,
 
     /// Whether each thread of the data path stays on a processor of its own [default: off]
     #[arg(long, env = "WEFT_PIN_WORKERS", value_name = "on|off")]
@@ -272,6 +282,7 @@ impl Options {
             queues: text(self.queues, lower.queues),
             offloads: text(self.offloads, lower.offloads),
             spin: text(self.spin, lower.spin),
+            worker_nice: text(self.worker_nice, lower.worker_nice),
             pin_workers: text(self.pin_workers, lower.pin_workers),
             masquerade: text(self.masquerade, lower.masquerade),
             spoof_guard: text(self.spoof_guard, lower.spoof_guard),

@@ -12,6 +12,7 @@ pub(crate) mod environment;
 pub(crate) mod ethtool;
 pub(crate) mod message;
 pub(crate) mod namespace;
+pub(crate) mod schedule;
 pub(crate) mod socket;
 pub(crate) mod tun;
 

@@ -10,6 +10,7 @@ mod keys;
 mod links;
 mod moderation;
 mod probes;
+mod schedule;
 mod sinks;
 mod spin;
 mod worker;
@@ -42,6 +43,7 @@ pub use keys::{QUEUE as SEAL_QUEUE, SealEvent, SealHandle};
 use links::Links;
 pub use links::{LinkKey, LinkTarget};
 pub use probes::{ProbeArrival, ProbeSendError, Prober, QUEUE as PROBE_QUEUE};
+pub use schedule::WORKER_NICE;
 use sinks::Sockets;
 use spin::FreeCore;
 pub use spin::SpinPolicy;
@@ -72,6 +74,8 @@ pub struct DatapathConfig {
     pub offloads: bool,
     /// When workers ask for work instead of sleeping.
     pub spin: SpinPolicy,
+    /// Nice value of the workers; none: as the calling thread.
+    pub worker_nice: Option<i8>,
     /// Whether each worker stays on a processor of its own.
     pub pin_workers: bool,
 }
@@ -179,6 +183,8 @@ impl Datapath {
         let links = Links::new(config.vni, config.me, sealers.clone());
         let forwarding = links.initial();
         let started = Instant::now();
+        let spin = config.spin.granted();
+        let schedule = config.worker_nice.and_then(schedule::granted);
         let shared = Arc::new(Shared {
             forwarding: ArcSwap::from_pointee(forwarding),
             macs: MacTable::new(MAC_CAPACITY),
@@ -186,7 +192,7 @@ impl Datapath {
             segment: AtomicBool::new(config.offloads),
             resume: AtomicBool::new(false),
             conversations: Conversations::new(tap_capabilities.queues),
-            spin: config.spin,
+            spin,
             free_core: FreeCore::new(started),
             started,
         });
@@ -197,8 +203,8 @@ impl Datapath {
         };
         let mut capabilities = labels(tap_capabilities);
         capabilities.extend((!processors.is_empty()).then(|| "pinned".to_owned()));
-        let spins = config.spin != SpinPolicy::OFF;
-        capabilities.extend(spins.then(|| "spin".to_owned()));
+        capabilities.extend((spin != SpinPolicy::OFF).then(|| "spin".to_owned()));
+        capabilities.extend(schedule.map(|schedule| format!("nice={}", schedule.nice)));
         let (mut workers, mut prober) = (Vec::new(), None);
         let queues: Arc<[TapQueue]> = tap.take_queues().into();
         for own in 0..queues.len() {
@@ -247,6 +253,11 @@ impl Datapath {
                         && let Err(error) = hostnet::affinity::pin(cpu)
                     {
                         tracing::warn!(cpu, %error, "a worker could not be pinned");
+                    }
+                    if let Some(schedule) = schedule
+                        && let Err(error) = hostnet::schedule::batch(schedule)
+                    {
+                        tracing::warn!(?schedule, %error, "a worker is scheduled as any thread");
                     }
                     worker.run();
                 })

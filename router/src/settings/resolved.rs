@@ -73,6 +73,8 @@ pub struct Settings {
     pub offloads: bool,
     /// When workers look for work instead of sleeping.
     pub spin: SpinPolicy,
+    /// Nice value of the workers; none: as the router was started.
+    pub worker_nice: Option<i8>,
     /// Whether each worker stays on a processor of its own.
     pub pin_workers: bool,
     /// Whether what leaves the range carries the node's address.
@@ -194,6 +196,11 @@ impl Settings {
             SpinPolicy { window } => text(&humantime::format_duration(window)),
         };
         line("spin", spin);
+        let nice = |nice: i8| toml::Value::Integer(nice.into());
+        line(
+            "worker_nice",
+            self.worker_nice.map_or_else(|| text(&"off"), nice),
+        );
         line("pin_workers", switch(self.pin_workers));
         line("masquerade", switch(self.masquerade));
         line("spoof_guard", switch(self.spoof_guard));

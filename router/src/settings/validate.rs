@@ -14,11 +14,11 @@ use super::resolved::Settings;
 use super::values::{
     DEFAULT_CONN_LIMIT, IpamInit, REKEY, absolute_path, conn_limit, default_range, duration,
     ifname, ipam_init, listen, log_level, metrics, mtu, node_address, parsed, port, queues, range,
-    range_size, rekey_interval, socket, spin, subnet, switch, trusted_subnet,
+    range_size, rekey_interval, socket, spin, subnet, switch, trusted_subnet, worker_nice,
 };
 use super::{Endpoint, Given, Options, Problem, Source};
 use crate::install::CniDirs;
-use crate::io::datapath::SpinPolicy;
+use crate::io::datapath::{SpinPolicy, WORKER_NICE};
 
 /// Reads every option, collecting all faults on top of those that are known already.
 pub(super) fn validate(
@@ -106,7 +106,13 @@ pub(super) fn validate(
         ),
         queues: v.read("queues", &options.queues, None, queues),
         offloads: v.read("offloads", &options.offloads, true, switch),
-        spin: v.read("spin", &options.spin, SpinPolicy::OFF, spin),
+        spin: v.read("spin", &options.spin, SpinPolicy::AUTO, spin),
+        worker_nice: v.read(
+            "worker_nice",
+            &options.worker_nice,
+            Some(WORKER_NICE),
+            worker_nice,
+        ),
         pin_workers: v.read("pin_workers", &options.pin_workers, false, switch),
         masquerade: v.read("masquerade", &options.masquerade, true, switch),
         spoof_guard: v.read("spoof_guard", &options.spoof_guard, kubernetes, switch),

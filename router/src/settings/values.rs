@@ -310,6 +310,16 @@ pub(super) fn spin(text: &str) -> Result<SpinPolicy, String> {
     }
 }
 
+pub(super) fn worker_nice(text: &str) -> Result<Option<i8>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    match text.parse() {
+        Ok(nice) if (-20..=19).contains(&nice) => Ok(Some(nice)),
+        _ => Err("use off or a number from -20 to 19".to_owned()),
+    }
+}
+
 pub(super) fn log_level(text: &str) -> Result<String, String> {
     // A lone word that is no level would be taken for a module's name, and silence the rest.
     let levels = ["off", "error", "warn", "info", "debug", "trace"];

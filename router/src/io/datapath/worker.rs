@@ -21,6 +21,7 @@ use super::keys::{SealEvent, Sealers};
 use super::moderation::Moderation;
 use super::probes::{ProbeArrival, ProbeQueue};
 use super::sinks::{Sockets, TapWriter, Underlay};
+use super::spin::{Habit, Wait};
 
 /// Reads from the TAP in one turn.
 const TAP_BUDGET: u32 = 64;
@@ -89,6 +90,7 @@ pub(super) struct Worker {
     moderation: Moderation,
     /// What the kernel had dropped for want of room in the receive buffers when it was last asked.
     dropped: [u32; 2],
+    habit: Habit,
 }
 
 /// What may be read.
@@ -103,6 +105,17 @@ impl Ready {
     fn any(self) -> bool {
         self.tap || self.vxlan || self.sleeve
     }
+}
+
+/// What spinning has come to.
+#[derive(Debug, Clone, Copy)]
+enum Spun {
+    /// The policy or the machine did not allow it.
+    Not,
+    /// There is something to do.
+    Found(Ready),
+    /// There was nothing.
+    InVain,
 }
 
 /// The TAP's interface was deleted: there is nothing left to read from or write to.
@@ -135,6 +148,7 @@ impl Worker {
             full: false,
             moderation: Moderation::new(Instant::now()),
             dropped: [0; 2],
+            habit: Habit::default(),
         }
     }
 
@@ -164,12 +178,25 @@ impl Worker {
             if ready.any() {
                 continue;
             }
-            if worked && let Some(now) = self.spin() {
+            let began = Instant::now();
+            let spun = match worked && self.habit.spins() {
+                true => self.spin(began),
+                false => Spun::Not,
+            };
+            if let Spun::Found(now) = spun {
+                self.habit.waited(Wait::Spun);
                 ready = now;
                 continue;
             }
             match self.sleep() {
-                Ok(now) => ready = now,
+                Ok(now) => {
+                    ready = now;
+                    let time = began.elapsed();
+                    self.habit.waited(match spun {
+                        Spun::InVain => Wait::InVain(time),
+                        Spun::Not | Spun::Found(_) => Wait::Slept(time),
+                    });
+                }
                 Err(TapGone) => {
                     tracing::error!("the TAP was deleted: this worker ends");
                     return;
@@ -192,22 +219,24 @@ impl Worker {
     }
 
     /// Asks for a moment whether there is something to do, if the policy and the machine allow it.
-    fn spin(&self) -> Option<Ready> {
+    fn spin(&self, began: Instant) -> Spun {
         let window = self.shared.spin.window;
-        if window.is_zero() {
-            return None;
-        }
-        let began = Instant::now();
-        if !self.shared.free_core.is_free(began) {
-            return None;
+        if window.is_zero() || !self.shared.free_core.is_free(began) {
+            return Spun::Not;
         }
         loop {
-            let ready = self.wait(Duration::ZERO).ok()?;
+            // That the TAP is gone is for the wait that follows to say.
+            let Ok(ready) = self.wait(Duration::ZERO) else {
+                return Spun::InVain;
+            };
             let elapsed = began.elapsed();
             let found = ready.any();
             if found || elapsed >= window || self.shared.stop.load(Relaxed) {
                 self.shared.free_core.add_spun(elapsed);
-                return found.then_some(ready);
+                return match found {
+                    true => Spun::Found(ready),
+                    false => Spun::InVain,
+                };
             }
             // Whoever else wants this core has it.
             std::thread::yield_now();
