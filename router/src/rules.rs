@@ -145,6 +145,8 @@ impl RuleSettings {
                 load(Base::Transport, 2, 2),
                 is(&port.to_be_bytes()),
                 Expr::NoTrack,
+                // Of this chain alone: each datagram of the underlay comes by.
+                accept(),
             ])
         });
         let untracked: Vec<_> = untracked.collect();

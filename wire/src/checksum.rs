@@ -17,8 +17,8 @@ pub const PROTOCOL_UDP: u8 = 17;
 /// ICMPv6.
 pub const PROTOCOL_ICMPV6: u8 = 58;
 
-/// Bytes of a step of the main loop: 16 independent 64-bit sums, which the compiler keeps in
-/// vector registers.
+/// Bytes of a step of the main loop: 8 independent 64-bit sums, which the compiler keeps in vector
+/// registers.
 const STEP: usize = 64;
 
 /// The sum of `bytes`, added to `initial`: 0, or the sum of what precedes.
@@ -31,12 +31,14 @@ pub fn sum(initial: u64, bytes: &[u8]) -> u64 {
     let mut total = 0;
     let (steps, rest) = bytes.as_chunks::<STEP>();
     if !steps.is_empty() {
-        let mut lanes = [0u64; STEP / 4];
+        let mut lanes = [0u64; STEP / 8];
         for step in steps {
-            let (words, _) = step.as_chunks::<4>();
+            let (words, _) = step.as_chunks::<8>();
             for (lane, word) in lanes.iter_mut().zip(words) {
-                // 32-bit words leave room for 2^32 additions to each lane.
-                *lane += u64::from(u32::from_ne_bytes(*word));
+                // Halves of 32 bits leave room for 2^31 steps. Taken apart in the register, where it
+                // costs less than to load them apart.
+                let word = u64::from_ne_bytes(*word);
+                *lane += (word & 0xffff_ffff) + (word >> 32);
             }
         }
         total = lanes.into_iter().fold(0, add);
