@@ -100,6 +100,47 @@ fn a_newcomer_is_known_to_all_within_seconds() {
     });
 }
 
+/// In a large network a node's own news wait for their turn, but not those that a newcomer depends on: as
+/// long as its only neighbour does not list it, nobody else can reach it.
+#[test]
+fn newcomers_that_reach_one_node_alone_do_not_wait_for_its_turn() {
+    const NODES: usize = 300;
+    let mut cluster = Cluster::new(1);
+    cluster.thorough = false;
+    cluster.judges = |_| false;
+    let all_reach_all = |cluster: &Cluster| {
+        let others = cluster.inside().len() - 1;
+        let mut nodes = cluster.nodes().iter();
+        nodes.all(|node| node.reachable.len() == others)
+    };
+    for number in cluster.add(NODES) {
+        if number > 0 {
+            cluster.target(number, 0);
+        }
+        cluster.start(number);
+    }
+    assert!(
+        cluster.run_until(S(60), all_reach_all),
+        "they do not come together"
+    );
+    cluster.run_for(S(60));
+    for which in 0..6 {
+        let newcomer = cluster.add(1).start;
+        for other in 1..newcomer {
+            cluster.cut(newcomer, other);
+        }
+        cluster.target(newcomer, 0);
+        cluster.start(newcomer);
+        let start = cluster.now();
+        assert!(
+            cluster.run_until(S(60), all_reach_all),
+            "newcomer {which} stays unknown"
+        );
+        let time = cluster.now() - start;
+        assert!(time < S(3), "newcomer {which} is known after {time:?}");
+    }
+}
+
 #[test]
 fn i5_resets_of_connections_never_cost_a_link() {
     run(300..400, |cluster| {
