@@ -26,10 +26,13 @@ fn lowered(nice: i8, ask: impl Fn(Schedule) -> std::io::Result<()>) -> Option<Sc
     let Err(error) = ask(wanted) else {
         return Some(wanted);
     };
-    // The rest takes no capability.
+    // The rest takes no capability, unless the router itself was started with a larger nice value.
     let rest = Schedule { nice: 0, ..wanted };
     let granted = ask(rest).is_ok().then_some(rest);
-    tracing::info!(%error, wanted = nice, got = ?granted, "workers compete with pods as any thread");
+    tracing::info!(
+        %error, wanted = nice, ?granted,
+        "workers have no nice value of their own: give the router CAP_SYS_NICE, or set --worker-nice to 0 or off"
+    );
     granted
 }
 

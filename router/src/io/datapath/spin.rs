@@ -34,7 +34,9 @@ impl SpinPolicy {
     pub(super) fn granted(self) -> Self {
         if self != Self::OFF && is_limited() {
             tracing::info!(
-                "workers do not spin: the router's control group has a limit of processor time"
+                window = ?self.window,
+                "workers do not spin, for the router's control group has a limit of processor time (cpu.max): \
+                 lift it, or set --spin to off"
             );
             return Self::OFF;
         }
