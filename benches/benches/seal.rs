@@ -94,6 +94,7 @@ fn sessions(n: u8) -> (Sessions, PeerId, [u8; 32]) {
         },
         start: 1,
         ciphers: vec![CipherChoice::Aes256Gcm],
+        aggregates: true,
         allowed: None,
         seed: [n; 32],
         timing: SessionTiming {

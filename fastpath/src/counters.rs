@@ -72,6 +72,8 @@ drop_reasons! {
     /// A decapsulated frame whose source address is a group's, or all zero; a sealed probe in the name of
     /// another than who sealed it.
     PeerBadSource = "peer_bad_source",
+    /// What was left of a sealed datagram of several frames when the length of one passed its end.
+    PeerBadAggregate = "peer_bad_aggregate",
     /// A frame for a peer that there was no key for: it waited too long, newer ones took its place, or
     /// its link went.
     SealNoKey = "seal_no_key",
@@ -126,6 +128,8 @@ pub struct Counters {
     pub(crate) tx_trains: AtomicU64,
     /// Datagrams received.
     pub(crate) rx_datagrams: AtomicU64,
+    /// Datagrams received that held several frames.
+    pub(crate) rx_aggregates: AtomicU64,
     /// Datagrams of others that were passed on.
     pub(crate) relayed_datagrams: AtomicU64,
     /// Probes that arrived.
@@ -188,6 +192,7 @@ impl Counters {
             ("tx_datagrams", &self.tx_datagrams),
             ("tx_trains", &self.tx_trains),
             ("rx_datagrams", &self.rx_datagrams),
+            ("rx_aggregates", &self.rx_aggregates),
             ("relayed_datagrams", &self.relayed_datagrams),
             ("probes", &self.probes),
             ("flooded", &self.flooded),

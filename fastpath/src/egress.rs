@@ -1,5 +1,7 @@
 //! From the TAP to the underlay.
 
+use std::sync::Arc;
+
 use wire::{Mac, checksum, flow, membership, vxlan};
 
 use crate::audience::Audience;
@@ -313,8 +315,13 @@ impl Egress {
             None => None,
             Some(sealer) => Some(sealer.sealing().ok_or(DropReason::SealNoKey)?),
         };
-        let sealing = sealing.as_deref();
         let longest = longest(&entry.link);
+        if let Some(key) = sealing.as_ref().filter(|key| key.aggregates())
+            && self.outbox.shares(longest, outgoing.len())
+        {
+            return self.share(outgoing, slot, longest, entry, key, sink);
+        }
+        let sealing = sealing.as_deref();
         match outgoing {
             Outgoing::Whole(frame) if frame.len() > longest => {
                 self.fragment(frame, key, entry, sealing, sink)
@@ -365,6 +372,37 @@ impl Egress {
         }
     }
 
+    /// Puts a small frame, or small segments, into datagrams with others for the same peer.
+    fn share(
+        &mut self,
+        outgoing: &Outgoing<'_>,
+        slot: Slot,
+        longest: usize,
+        entry: &Entry,
+        key: &Arc<SealKey>,
+        sink: &mut impl TrainSink,
+    ) -> Result<usize, DropReason> {
+        let outbox = &mut self.outbox;
+        match outgoing {
+            Outgoing::Whole(frame) => {
+                let len = frame.len();
+                outbox.share(slot, entry, key, longest, len, sink, |room| {
+                    room.copy_from_slice(frame);
+                })?;
+                Ok(1)
+            }
+            Outgoing::Cut(whole) => {
+                for i in 0..whole.count() {
+                    let len = whole.len(i);
+                    outbox.share(slot, entry, key, longest, len, sink, |room| {
+                        whole.write(i, room, Sums::Partial);
+                    })?;
+                }
+                Ok(whole.count())
+            }
+        }
+    }
+
     fn fragment(
         &mut self,
         frame: &[u8],
@@ -407,4 +445,14 @@ enum Outgoing<'a> {
     Whole(&'a [u8]),
     /// One to be cut.
     Cut(SuperFrame<'a>),
+}
+
+impl Outgoing<'_> {
+    /// Bytes of the longest frame that leaves.
+    fn len(&self) -> usize {
+        match self {
+            Self::Whole(frame) => frame.len(),
+            Self::Cut(whole) => whole.len(0),
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wire::ethernet::{HEADER_LEN, VLAN_TAG_LEN};
 use wire::probe::Probe;
 use wire::vxlan::{self, VxlanError};
-use wire::{PeerId, probe, sleeve};
+use wire::{PeerId, aggregate, probe, sleeve};
 
 use crate::counters::{Counters, DropReason, add};
 use crate::forwarding::{Encapsulation, Forwarding, Slot};
@@ -179,10 +179,11 @@ struct Batch<'b, 'a> {
     tally: Tally,
 }
 
-/// Frames of one link that are not counted yet.
+/// What came by one link and is not counted yet.
 #[derive(Debug, Default)]
 struct Tally {
     slot: Slot,
+    datagrams: u64,
     frames: u64,
     bytes: u64,
 }
@@ -288,6 +289,13 @@ impl<'a> Batch<'_, 'a> {
             let relayed = header.hop_limit != sleeve::HOP_LIMIT;
             let opened = match header.kind {
                 sleeve::Kind::SEALED => self.open_sealed(&header, datagram, out.control),
+                sleeve::Kind::AGGREGATE => {
+                    match self.unseal(&header, datagram, out.control) {
+                        Ok((slot, frames)) => self.pass_on_all(slot, frames, out),
+                        Err(reason) => self.counters.drop(reason, 1),
+                    }
+                    continue;
+                }
                 sleeve::Kind::HANDSHAKE => {
                     let message = &datagram[sleeve::HEADER_LEN..];
                     out.control.handshake(header.source, source, message);
@@ -305,14 +313,14 @@ impl<'a> Batch<'_, 'a> {
         }
     }
 
-    /// Opens a sealed datagram for this node. That it opens is proof of its sender, wherever it came
-    /// from.
-    fn open_sealed(
+    /// Opens a sealed datagram for this node: the link to its sender, if there is one, and its text. That
+    /// it opens is proof of its sender, wherever it came from.
+    fn unseal(
         &mut self,
         header: &sleeve::Header,
         datagram: &'a mut [u8],
         control: &mut impl ControlSink,
-    ) -> Result<Content<'a>, DropReason> {
+    ) -> Result<(Option<Slot>, &'a [u8]), DropReason> {
         let slot = self.forwarding.peer(header.source);
         let link = slot.and_then(|slot| self.forwarding.link(slot));
         let unlinked;
@@ -336,7 +344,17 @@ impl<'a> Batch<'_, 'a> {
         if opened.first {
             control.keys(header.source, KeyNews::Used(header.epoch));
         }
-        let frame: &'a [u8] = opened.frame;
+        Ok((slot, opened.frame))
+    }
+
+    /// Opens a sealed datagram with one frame, or none.
+    fn open_sealed(
+        &mut self,
+        header: &sleeve::Header,
+        datagram: &'a mut [u8],
+        control: &mut impl ControlSink,
+    ) -> Result<Content<'a>, DropReason> {
+        let (slot, frame) = self.unseal(header, datagram, control)?;
         if frame.is_empty() {
             return Ok(Content::Nothing);
         }
@@ -379,6 +397,35 @@ impl<'a> Batch<'_, 'a> {
         Ok(Content::Frame(slot, frame))
     }
 
+    /// Hands on the frames of an aggregate. Those for the router itself come alone.
+    fn pass_on_all(
+        &mut self,
+        slot: Option<Slot>,
+        text: &'a [u8],
+        out: &mut Outlets<'_, impl FrameSink, impl TrainSink, impl ControlSink>,
+    ) {
+        add(&self.counters.rx_aggregates, 1);
+        let Some(slot) = slot else {
+            return self.counters.drop(DropReason::SleeveUnknownPeer, 1);
+        };
+        self.tally(slot);
+        self.tally.datagrams += 1;
+        for frame in aggregate::frames(text) {
+            let taken = match frame {
+                Err(_) => Err(DropReason::PeerBadAggregate),
+                Ok(frame) => match for_the_router(frame) {
+                    Ok(None) => self.learn(frame, slot).map(|()| frame),
+                    Ok(Some(_)) => Err(DropReason::LinkLocal),
+                    Err(reason) => Err(reason),
+                },
+            };
+            match taken {
+                Ok(frame) => self.deliver(slot, frame, usize::MAX, out),
+                Err(reason) => self.counters.drop(reason, 1),
+            }
+        }
+    }
+
     /// Learns that a frame's source is behind a link.
     fn learn(&mut self, frame: &[u8], slot: Slot) -> Result<(), DropReason> {
         let src = wire::ethernet::src(frame).ok_or(DropReason::PeerRunt)?;
@@ -411,10 +458,27 @@ impl<'a> Batch<'_, 'a> {
                 return;
             }
         };
+        self.tally(slot);
+        self.tally.datagrams += 1;
+        self.deliver(slot, frame, longest, out);
+    }
+
+    /// Counts for this link from now on.
+    fn tally(&mut self, slot: Slot) {
         if self.tally.slot != slot {
             self.count();
             self.tally.slot = slot;
         }
+    }
+
+    /// Hands on a pod's frame; `longest` as above.
+    fn deliver(
+        &mut self,
+        slot: Slot,
+        frame: &'a [u8],
+        longest: usize,
+        out: &mut Outlets<'_, impl FrameSink, impl TrainSink, impl ControlSink>,
+    ) {
         self.tally.frames += 1;
         self.tally.bytes += frame.len() as u64;
         let forwarding = self.forwarding;
@@ -439,13 +503,14 @@ impl<'a> Batch<'_, 'a> {
     fn count(&mut self) {
         let Tally {
             slot,
+            datagrams,
             frames,
             bytes,
         } = std::mem::take(&mut self.tally);
+        add(&self.counters.rx_datagrams, datagrams);
         if frames == 0 {
             return;
         }
-        add(&self.counters.rx_datagrams, frames);
         if let Some(link) = self.forwarding.link(slot) {
             link.counters.received(frames, bytes);
         }

@@ -11,6 +11,7 @@
 //! A frame never raises an error: it is forwarded, or it is dropped for a [`DropReason`] that is
 //! counted. Nothing on the path of a known flow allocates or takes a lock.
 
+mod aggregate;
 mod audience;
 mod counters;
 mod cut;

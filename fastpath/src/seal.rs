@@ -74,6 +74,7 @@ pub struct SealKey {
     key: LessSafeKey,
     cipher: Cipher,
     epoch: u16,
+    aggregates: bool,
     next: AtomicU64,
 }
 
@@ -91,8 +92,20 @@ impl SealKey {
             key: cipher.key(bytes),
             cipher,
             epoch,
+            aggregates: false,
             next: AtomicU64::new(0),
         }
+    }
+
+    /// The same, for a peer that says whether it takes several frames in one datagram. Without its
+    /// word it gets one in each.
+    pub fn aggregating(self, aggregates: bool) -> Self {
+        Self { aggregates, ..self }
+    }
+
+    /// Whether the peer takes several frames in one datagram.
+    pub fn aggregates(&self) -> bool {
+        self.aggregates
     }
 
     /// What the header says of the key.
@@ -108,6 +121,14 @@ impl SealKey {
     /// Datagrams sealed so far, and so the next counter.
     pub fn sealed(&self) -> u64 {
         self.next.load(Relaxed)
+    }
+
+    /// The header of a datagram of this kind, from that of a plain one.
+    pub(crate) fn header(&self, kind: sleeve::Kind, plain: &[u8; HEADER_LEN]) -> [u8; HEADER_LEN] {
+        let mut header = *plain;
+        header[0] = kind.0;
+        header[2..4].copy_from_slice(&self.epoch.to_be_bytes());
+        header
     }
 
     /// Counters for `count` datagrams; none once the key is used up.
@@ -167,10 +188,7 @@ impl<'a> Seal<'a> {
 
     /// The header of a datagram, from that of a plain one.
     pub(crate) fn header(&self, plain: &[u8; HEADER_LEN]) -> [u8; HEADER_LEN] {
-        let mut header = *plain;
-        header[0] = sleeve::Kind::SEALED.0;
-        header[2..4].copy_from_slice(&self.key.epoch.to_be_bytes());
-        header
+        self.key.header(sleeve::Kind::SEALED, plain)
     }
 
     /// Seals a datagram.

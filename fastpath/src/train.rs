@@ -7,11 +7,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use wire::{PeerId, sleeve, vxlan};
+use wire::{PeerId, aggregate, sleeve, vxlan};
 
-use crate::counters::LinkCounters;
-use crate::forwarding::{Encapsulation, Entry, Slot};
-use crate::seal::{SEALED_FRAME_AT, Seal};
+use crate::aggregate::{self as sharing, Aggregate, Finished};
+use crate::counters::{DropReason, LinkCounters};
+use crate::forwarding::{Encapsulation, Entry, Link, Slot};
+use crate::seal::{SEALED_FRAME_AT, Seal, SealKey};
 
 /// What the socket can take in one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +81,11 @@ struct OpenTrain {
     segment: usize,
     count: usize,
     len: usize,
+    /// The frames in these datagrams, and their bytes.
+    frames: u64,
+    frame_bytes: u64,
+    /// What is behind them, and takes more frames.
+    aggregate: Option<Aggregate>,
     /// The last datagram was shorter: nothing may follow it.
     closed: bool,
     buffer: Box<[u8]>,
@@ -104,6 +110,9 @@ impl Outbox {
                 segment: 0,
                 count: 0,
                 len: 0,
+                frames: 0,
+                frame_bytes: 0,
+                aggregate: None,
                 closed: false,
                 // Zeroed memory that is not touched costs no page.
                 buffer: vec![0; BUFFER].into_boxed_slice(),
@@ -135,35 +144,12 @@ impl Outbox {
             (Encapsulation::Sleeve, Some(_)) => sleeve::HEADER_LEN + sleeve::SEAL_LEN,
         };
         let len = overhead + frame_len;
-        let index = (usize::from(slot).wrapping_mul(17) + socket) % OPEN;
-        let train = &mut self.open[index];
-        let fits = train.key == (slot, socket)
-            && train.endpoint == link.endpoint
-            && train.encapsulation == link.encapsulation
-            && train.overhead == overhead
-            && !train.closed
-            && len <= train.segment
-            && train.count < self.limits.segments
-            && train.len + len <= self.limits.bytes;
-        if train.count > 0 && !fits {
-            train.depart(sink);
-            self.begun.retain(|&begun| begun != index);
-        }
-        if train.count == 0 {
-            self.begun.push(index);
-            train.key = (slot, socket);
-            train.endpoint = link.endpoint;
-            train.encapsulation = link.encapsulation;
-            train.overhead = overhead;
-            train.counters = Some(Arc::clone(&link.counters));
-            train.segment = len;
-            train.closed = false;
-        }
-        train.closed = len < train.segment;
-        train.count += 1;
-        let from = train.len;
-        train.len += len;
-        let datagram = &mut train.buffer[from..train.len];
+        let train = self.train((slot, socket), link, overhead, len, sink);
+        let datagram = train.add(&Finished {
+            len,
+            frame_bytes: frame_len,
+            frames: 1,
+        });
         match (link.encapsulation, seal) {
             (Encapsulation::Vxlan, _) => fill(put_header(datagram, vxlan)),
             (Encapsulation::Sleeve, None) => fill(put_header(datagram, header)),
@@ -175,6 +161,90 @@ impl Outbox {
         }
     }
 
+    /// Puts a small frame into a sealed datagram that it may share with others for the same peer.
+    /// `longest` is the longest frame that the link takes.
+    ///
+    /// # Errors
+    /// The key is used up.
+    #[expect(clippy::too_many_arguments, reason = "what a datagram is made of")]
+    pub(crate) fn share(
+        &mut self,
+        slot: Slot,
+        Entry { link, header }: &Entry,
+        key: &Arc<SealKey>,
+        longest: usize,
+        frame_len: usize,
+        sink: &mut impl TrainSink,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), DropReason> {
+        let full = sharing::full(self.longest(longest));
+        let train = &mut self.open[index((slot, 0))];
+        let mut most = full;
+        if train.is_for((slot, 0), link) {
+            if let Some(aggregate) = &mut train.aggregate
+                && aggregate.takes(key, frame_len)
+            {
+                aggregate.put(&mut train.buffer, frame_len, fill);
+                return Ok(());
+            }
+            train.finish(true);
+            // No datagram is longer than its train's first. Where that is short, another train begins.
+            let has_room = train.segment >= sharing::full(frame_len + aggregate::LENGTH_LEN);
+            if train.count > 0 && !train.closed && train.segment >= full / 2 && has_room {
+                most = full.min(train.segment);
+            }
+        }
+        let claim = key.claim(1).ok_or(DropReason::SealNoKey)?;
+        let train = self.train((slot, 0), link, sharing::full(0), most, sink);
+        let mut aggregate = Aggregate::new(key, claim, *header, train.len, most);
+        aggregate.put(&mut train.buffer, frame_len, fill);
+        train.aggregate = Some(aggregate);
+        Ok(())
+    }
+
+    /// Whether a frame of this length may share a datagram on a link whose longest frame is this.
+    pub(crate) fn shares(&self, longest: usize, frame_len: usize) -> bool {
+        frame_len <= sharing::longest(self.longest(longest))
+    }
+
+    /// The longest frame that a sealed datagram takes, on a link that takes this one.
+    fn longest(&self, link: usize) -> usize {
+        link.min(self.limits.bytes.saturating_sub(sharing::full(0)))
+    }
+
+    /// The train that the next datagram of `len` bytes for a link and socket goes into.
+    fn train(
+        &mut self,
+        key: (Slot, usize),
+        link: &Link,
+        overhead: usize,
+        len: usize,
+        sink: &mut impl TrainSink,
+    ) -> &mut OpenTrain {
+        let index = index(key);
+        let train = &mut self.open[index];
+        train.finish(false);
+        let fits = train.is_for(key, link)
+            && train.overhead == overhead
+            && !train.closed
+            && len <= train.segment
+            && train.count < self.limits.segments
+            && train.len + len <= self.limits.bytes;
+        if train.count > 0 && !fits {
+            train.depart(sink);
+            self.begun.retain(|&begun| begun != index);
+        }
+        if train.count == 0 {
+            self.begun.push(index);
+            train.key = key;
+            train.endpoint = link.endpoint;
+            train.encapsulation = link.encapsulation;
+            train.overhead = overhead;
+            train.counters = Some(Arc::clone(&link.counters));
+        }
+        train
+    }
+
     /// Sends all that was begun.
     pub(crate) fn flush(&mut self, sink: &mut impl TrainSink) {
         for index in self.begun.drain(..) {
@@ -184,7 +254,36 @@ impl Outbox {
 }
 
 impl OpenTrain {
+    fn is_for(&self, key: (Slot, usize), link: &Link) -> bool {
+        self.key == key
+            && self.endpoint == link.endpoint
+            && self.encapsulation == link.encapsulation
+    }
+
+    /// Seals the datagram that takes more frames, if there is one.
+    fn finish(&mut self, full: bool) {
+        if let Some(aggregate) = self.aggregate.take() {
+            let finished = aggregate.finish(&mut self.buffer, full);
+            self.add(&finished);
+        }
+    }
+
+    /// Makes the next bytes of the buffer a datagram, and returns them.
+    fn add(&mut self, datagram: &Finished) -> &mut [u8] {
+        if self.count == 0 {
+            self.segment = datagram.len;
+        }
+        self.closed = datagram.len < self.segment;
+        self.count += 1;
+        self.frames += datagram.frames as u64;
+        self.frame_bytes += datagram.frame_bytes as u64;
+        let from = self.len;
+        self.len += datagram.len;
+        &mut self.buffer[from..self.len]
+    }
+
     fn depart(&mut self, sink: &mut impl TrainSink) {
+        self.finish(false);
         sink.send(Train {
             slot: self.key.0,
             endpoint: self.endpoint,
@@ -195,13 +294,18 @@ impl OpenTrain {
             bytes: &self.buffer[..self.len],
         });
         if let Some(counters) = self.counters.take() {
-            let frames = self.count as u64;
-            let headers = frames * self.overhead as u64;
-            counters.sent(frames, self.len as u64 - headers);
+            counters.sent(self.frames, self.frame_bytes);
         }
         self.count = 0;
         self.len = 0;
+        self.frames = 0;
+        self.frame_bytes = 0;
     }
+}
+
+/// Which of the open trains serves a link and socket.
+fn index((slot, socket): (Slot, usize)) -> usize {
+    (usize::from(slot).wrapping_mul(17) + socket) % OPEN
 }
 
 /// Writes a header, whose length is known here, and returns the room behind it.

@@ -60,6 +60,15 @@ fn main() {
             &format!("{name}-sealed"),
             &[&[64 | 16 | 3, 0, 0], &frame[..]].concat(),
         );
+        let length = u16::try_from(frame.len())
+            .expect("it is short")
+            .to_be_bytes();
+        let part = [&length[..], &frame].concat();
+        write(
+            "ingress",
+            &format!("{name}-aggregate"),
+            &[&[128 | 64 | 16 | 3, 0, 0], &part[..], &part, &[0; 7]].concat(),
+        );
     }
     // A train of segments that are joined, and the super-frame that it is cut from.
     let segments: Vec<Vec<u8>> = (0..3).map(|i| tcp(1 + i * 100, 100)).collect();
@@ -303,6 +312,7 @@ fn initiation() -> Vec<u8> {
         secrets: secrets(private, bob),
         start: 1,
         ciphers: Vec::new(),
+        aggregates: true,
         allowed: None,
         seed: [9; 32],
         timing: SessionTiming::default(),

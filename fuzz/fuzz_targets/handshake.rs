@@ -67,6 +67,7 @@ fuzz_target!(|bytes: &[u8]| {
         },
         start: 1,
         ciphers: Vec::new(),
+        aggregates: true,
         allowed: None,
         seed: [9; 32],
         timing,

@@ -3,7 +3,7 @@
 //!
 //! The first byte says how: bit 0 sealed, bit 1 sleeve, bit 2 the TAP takes nothing undone, bits 3 to 5
 //! the sender. Then the length of a datagram in the run, 2 bytes, and the run. Where all is sealed, bit 6
-//! seals the frame in it first, for what the engine does with one.
+//! seals what is in it first, for what the engine does with it: as a frame, or with bit 7 as several.
 
 #![no_main]
 
@@ -38,7 +38,11 @@ fuzz_target!(|bytes: &[u8]| {
     let mut run = rest.to_vec();
     let mut segment = usize::from(u16::from_be_bytes([high, low]));
     if sealed && in_sleeve && how & 64 != 0 {
-        run = seal(rest);
+        let kind = match how & 128 {
+            0 => Kind::SEALED,
+            _ => Kind::AGGREGATE,
+        };
+        run = seal(kind, rest);
         segment = 0;
     }
     let datagram = Datagram {
@@ -61,15 +65,15 @@ fuzz_target!(|bytes: &[u8]| {
     );
 });
 
-/// A datagram of peer 2 around this frame.
-fn seal(frame: &[u8]) -> Vec<u8> {
+/// A datagram of peer 2 around this text.
+fn seal(kind: Kind, text: &[u8]) -> Vec<u8> {
     let header = Header {
-        kind: Kind::SEALED,
+        kind,
         epoch: 1,
         ..Header::plain(peer(2), ME)
     };
     let room = [0; SEAL_LEN];
-    let mut datagram = [&header.bytes()[..], &room[..8], frame, &room[8..]].concat();
+    let mut datagram = [&header.bytes()[..], &room[..8], text, &room[8..]].concat();
     let key = SealKey::new(Cipher::ChaCha20Poly1305, &[7; 32], 1);
     let mut claim = key.claim(1).expect("the key is new");
     key.seal(&mut datagram, &mut claim);

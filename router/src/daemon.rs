@@ -600,6 +600,7 @@ fn session_config(
         secrets: keys.secrets.clone(),
         start: identity::next_start(&settings.state_dir)?,
         ciphers: sessions::fast_ciphers(),
+        aggregates: true,
         allowed: keys.allowed.clone(),
         seed,
         timing: SessionTiming::renewed_after(settings.rekey_interval),

@@ -80,6 +80,7 @@ impl Sealing {
             },
             start,
             ciphers: Vec::new(),
+            aggregates: true,
             allowed: None,
             seed: seed.try_into().expect("four times 8 bytes"),
             timing: SessionTiming::default(),

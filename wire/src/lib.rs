@@ -4,6 +4,7 @@
 //! never allocate (but for [`decode`], which writes text for people); a format that cannot be read
 //! is an error that names the field.
 
+pub mod aggregate;
 pub mod arp;
 pub mod checksum;
 pub mod decode;

@@ -55,6 +55,8 @@ impl Kind {
     pub const SEALED: Self = Self(2);
     /// A message of the handshake that makes the keys.
     pub const HANDSHAKE: Self = Self(3);
+    /// Several Ethernet frames ([`aggregate`](crate::aggregate)), sealed as one.
+    pub const AGGREGATE: Self = Self(4);
 }
 
 /// The header's fields.

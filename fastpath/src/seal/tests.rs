@@ -3,6 +3,7 @@ use wire::PeerId;
 use wire::sleeve::{Header, Kind};
 
 use super::*;
+use crate::aggregate::Aggregate;
 
 const KEY: [u8; 32] = [7; 32];
 const EPOCH: u16 = 0x0203;
@@ -62,6 +63,45 @@ fn datagrams_are_as_documented() {
         assert_eq!(open.open(&mut datagram).unwrap().frame, frame);
     }
 }
+
+/// As above, with two frames and three bytes of padding inside.
+#[test]
+fn an_aggregate_is_as_documented() {
+    let (seal, open) = pair(Cipher::Aes256Gcm);
+    seal.claim(0x0102).unwrap();
+    let seal = Arc::new(seal);
+    let frames: [Vec<u8>; 2] = [(0..14).collect(), (16..31).collect()];
+    let plain = Header::plain(PeerId([1; 8]), PeerId([2; 8])).bytes();
+    let mut buffer = vec![0xff; 100];
+    let most = SEALED_FRAME_AT + 36 + TAG_LEN;
+    let claim = seal.claim(1).unwrap();
+    let mut aggregate = Aggregate::new(&seal, claim, plain, 0, most);
+    for frame in &frames {
+        assert!(aggregate.takes(&seal, frame.len()));
+        aggregate.put(&mut buffer, frame.len(), |room| room.copy_from_slice(frame));
+    }
+    assert!(!aggregate.takes(&seal, 2));
+    let finished = aggregate.finish(&mut buffer, true);
+    assert_eq!((finished.frames, finished.frame_bytes), (2, 29));
+    let mut expected = vec![4, 16, 2, 3];
+    expected.extend([1; 8]);
+    expected.extend([2; 8]);
+    expected.extend([0, 0, 0, 0, 0, 0, 1, 2]);
+    expected.extend(AGGREGATE_VECTOR);
+    buffer.truncate(finished.len);
+    assert_eq!(buffer, expected);
+    let text: &[u8] = open.open(&mut buffer).unwrap().frame;
+    let read: Result<Vec<_>, _> = wire::aggregate::frames(text).collect();
+    assert_eq!(read.unwrap(), frames);
+}
+
+#[rustfmt::skip]
+const AGGREGATE_VECTOR: [u8; 52] = [
+    0x32, 0x6f, 0x06, 0xa9, 0x7e, 0xc3, 0x82, 0x3a, 0xb8, 0x14, 0x19, 0x9a, 0xd5,
+    0x91, 0x2b, 0xf0, 0xbe, 0xe1, 0xb5, 0x38, 0x26, 0x73, 0x2f, 0x44, 0xd9, 0x59,
+    0x80, 0x8c, 0x56, 0xd0, 0x2d, 0xa0, 0xee, 0x2e, 0x19, 0xae, 0x59, 0x69, 0x28,
+    0xa9, 0x30, 0xf6, 0x54, 0x30, 0x95, 0xe3, 0x1d, 0x3d, 0x91, 0x69, 0x92, 0x5e,
+];
 
 #[rustfmt::skip]
 const AES_VECTOR: [u8; 36] = [

@@ -97,6 +97,36 @@ fn a_known_flow_allocates_nothing() {
     assert_eq!(known_flow(&by_sleeve(2), by_sleeve(1)), 100 * 42);
 }
 
+/// Nor do small frames that share sealed datagrams.
+#[test]
+fn aggregates_allocate_nothing() {
+    use std::sync::Arc;
+
+    use fastpath::{Cipher, SealKey, Sealer};
+
+    let sealer = Arc::new(Sealer::new());
+    let key = SealKey::new(Cipher::Aes256Gcm, &[1; 32], 7).aggregating(true);
+    sealer.set(Some(Arc::new(key)), [const { None }; 3]);
+    let link = Link {
+        sealer: Some(sealer),
+        ..by_sleeve(2)
+    };
+    let mut node = Node::new(snapshot(peer(1), [link]).sealed());
+    let mut reads = vec![read(VnetHdr::PLAIN, &Tcp::new(64).frame()); 50];
+    node.read_tap(reads.clone());
+    let (mut nowhere, mut tap) = (Nowhere(0), Nowhere(0));
+    let count = allocation_counter::measure(|| {
+        for _ in 0..100 {
+            node.send(
+                reads.iter_mut().map(Vec::as_mut_slice),
+                &mut nowhere,
+                &mut tap,
+            );
+        }
+    });
+    assert_eq!((count.count_total, nowhere.0), (0, 100 * 5));
+}
+
 /// Nor does a question that goes to the owner of the address, nor its answer.
 #[test]
 fn a_question_allocates_nothing() {

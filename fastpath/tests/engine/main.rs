@@ -6,6 +6,7 @@
     reason = "a test that meets what it does not expect fails, wherever that is"
 )]
 
+mod aggregate;
 mod allocation;
 mod frames;
 mod groups;

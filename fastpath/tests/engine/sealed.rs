@@ -17,8 +17,8 @@ use crate::frames::{
 
 /// What the engine says of keys and handshakes.
 #[derive(Debug, Default)]
-struct Told {
-    probes: Vec<Vec<u8>>,
+pub(crate) struct Told {
+    pub(crate) probes: Vec<Vec<u8>>,
     handshakes: Vec<(PeerId, SocketAddr, Vec<u8>)>,
     news: Vec<(PeerId, KeyNews)>,
     /// The keys for a peer that has no link.
@@ -45,7 +45,7 @@ impl ControlSink for Told {
 }
 
 /// A link in sleeve to the peer `to` by `via`, with what seals it.
-fn link(to: u8, via: u8) -> (Link, Arc<Sealer>) {
+pub(crate) fn link(to: u8, via: u8) -> (Link, Arc<Sealer>) {
     let sealer = Arc::new(Sealer::new());
     let link = Link {
         encapsulation: Encapsulation::Sleeve,
@@ -55,12 +55,12 @@ fn link(to: u8, via: u8) -> (Link, Arc<Sealer>) {
     (link, sealer)
 }
 
-fn node(me: u8, links: impl IntoIterator<Item = Link>) -> Node {
+pub(crate) fn node(me: u8, links: impl IntoIterator<Item = Link>) -> Node {
     Node::new(snapshot(peer(me), links).sealed())
 }
 
 /// Nodes 1 and 2, without keys, and their sealers.
-fn pair() -> (Node, Node, Arc<Sealer>, Arc<Sealer>) {
+pub(crate) fn pair() -> (Node, Node, Arc<Sealer>, Arc<Sealer>) {
     let ((to_b, a), (to_a, b)) = (link(2, 2), link(1, 1));
     (node(1, [to_b]), node(2, [to_a]), a, b)
 }
@@ -73,7 +73,7 @@ fn agree(a: &Sealer, b: &Sealer, epoch: u16) {
     b.set(seal(2), [open(1), None, None]);
 }
 
-fn receive(node: &mut Node, from: u8, sent: &[Sent]) -> (Came, Told) {
+pub(crate) fn receive(node: &mut Node, from: u8, sent: &[Sent]) -> (Came, Told) {
     let mut told = Told::default();
     let came = receive_with(node, from, sent, &mut told);
     (came, told)
@@ -102,7 +102,7 @@ fn receive_with(node: &mut Node, from: u8, sent: &[Sent], told: &mut Told) -> Ca
     came
 }
 
-fn one(datagram: Vec<u8>) -> Vec<Sent> {
+pub(crate) fn one(datagram: Vec<u8>) -> Vec<Sent> {
     vec![Sent {
         endpoint: sleeve(2),
         encapsulation: Encapsulation::Sleeve,

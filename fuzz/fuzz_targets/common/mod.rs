@@ -19,27 +19,28 @@ pub fn endpoint(n: u8, port: u16) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, n], port))
 }
 
-/// Peer 1 in VXLAN (where all is sealed: in a trusted subnet), peer 2 in sleeve, peer 3 by peer 2.
+/// Peer 1 in VXLAN (where all is sealed: in a trusted subnet), peer 2 in sleeve, which takes aggregates, peer 3 by
+/// peer 2.
 pub fn forwarding(sealed: bool, mtu: u16) -> Forwarding {
     let own = OwnAddress {
         mac: Mac([2, 0, 0, 0, 0, 1]),
         v4: Some(Ipv4Addr::new(10, 32, 0, 1)),
     };
-    let sealer = || {
+    let sealer = |takes| {
         let sealer = Sealer::new();
         let key = || OpenKey::new(Cipher::ChaCha20Poly1305, &[7; 32], 1);
-        let seals = SealKey::new(Cipher::ChaCha20Poly1305, &[7; 32], 1);
+        let seals = SealKey::new(Cipher::ChaCha20Poly1305, &[7; 32], 1).aggregating(takes);
         sealer.set(Some(Arc::new(seals)), [Some(Arc::new(key())), None, None]);
         sealed.then(|| Arc::new(sealer))
     };
     let vxlan = Link {
-        sealer: sealer(),
+        sealer: sealer(false),
         plain: Some(endpoint(1, 0).ip()),
         ..Link::vxlan(Some(peer(1)), endpoint(1, 6784), mtu)
     };
     let sleeve = |n: u8, via: u8| Link {
         encapsulation: Encapsulation::Sleeve,
-        sealer: sealer(),
+        sealer: sealer(n == via),
         sleeve: (n == via).then(|| endpoint(n, 6783)),
         ..Link::vxlan(Some(peer(n)), endpoint(via, 6783), mtu)
     };

@@ -40,6 +40,10 @@ impl CipherChoice {
     }
 }
 
+/// Beside the ciphers in an offer and beside the chosen one in its answer: whether its sender takes several
+/// frames in one datagram. Who does not know the bit does not look at it.
+pub(crate) const AGGREGATES: u8 = 4;
+
 /// A key for one direction.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct DirectionKey {
@@ -48,6 +52,9 @@ pub struct DirectionKey {
     /// Its cipher.
     #[zeroize(skip)]
     pub cipher: CipherChoice,
+    /// Whether who opens with it takes several frames in one datagram.
+    #[zeroize(skip)]
+    pub aggregates: bool,
     /// The key.
     pub key: [u8; 32],
 }

@@ -19,7 +19,7 @@ use snow::HandshakeState;
 use wire::PeerId;
 
 use super::cookie::{Addressee, Cookie, Gate};
-use super::keys::{CipherChoice, SessionKeys};
+use super::keys::{AGGREGATES, CipherChoice, SessionKeys};
 use super::random::Entropy;
 use super::secret::{Fingerprint, Psk, identity};
 use super::slots::Slots;
@@ -84,6 +84,11 @@ impl Sessions {
         let offered = ciphers
             .chain([CipherChoice::ChaCha20Poly1305])
             .fold(0, |set, cipher| set | cipher.bit());
+        let offered = if config.aggregates {
+            offered | AGGREGATES
+        } else {
+            offered
+        };
         Self {
             me: Addressee::new(&config.secrets.public),
             offered,

@@ -290,7 +290,8 @@ impl Driver {
         let sealing = keys.sealing.as_ref().map(|key| {
             let same = known.sealing.filter(|(known, _)| Arc::ptr_eq(known, key));
             same.unwrap_or_else(|| {
-                let made = SealKey::new(cipher(key.cipher), &key.key, key.epoch);
+                let made = SealKey::new(cipher(key.cipher), &key.key, key.epoch)
+                    .aggregating(key.aggregates);
                 (Arc::clone(key), Arc::new(made))
             })
         });

@@ -249,6 +249,37 @@ fn no_frame_is_lost_when_keys_are_replaced() {
     }
 }
 
+/// Frames that come in bursts share datagrams: all arrive, once and in their order.
+#[test]
+fn frames_of_a_burst_share_datagrams_and_arrive_in_order() {
+    let password = Password::new("a long password for tests\n");
+    let world = cluster(2, 1, &password.args());
+    let (from, to) = (&world.pods[0], &world.pods[1]);
+    assert!(pings(&from.netns, v4(to), 56));
+    let sending = packets(&from.netns, IFNAME);
+    let mut receiving = packets(&to.netns, IFNAME);
+    let source = from.mac.0;
+    let mut next = 0_u32;
+    for _ in 0..100 {
+        for number in next..next + 100 {
+            let mut frame = header(to.mac, from.mac, NUMBERED).to_vec();
+            frame.extend(number.to_be_bytes());
+            frame.extend([0; 50]);
+            sending.send(&frame).unwrap();
+        }
+        for number in next..next + 100 {
+            let ours =
+                |frame: &[u8]| frame[12..14] == NUMBERED.to_be_bytes() && frame[6..12] == source;
+            let frame = receive(&mut receiving, Duration::from_secs(5), ours);
+            let frame = frame.unwrap_or_else(|| panic!("{number} did not arrive"));
+            assert_eq!(frame[14..18], number.to_be_bytes());
+        }
+        next += 100;
+    }
+    let shared = counter(&status(&world, 1), "rx_aggregates");
+    assert!((1..5_000).contains(&shared), "{shared}");
+}
+
 /// What a relay passes on it cannot read, and pods that talk through it do so like others.
 #[test]
 fn i4_a_relay_forwards_what_it_cannot_read() {
@@ -427,6 +458,8 @@ fn what_is_replayed_forged_or_cut_changes_nothing() {
     let frames = capture(&mut world, 1, |world| {
         for _ in 0..20 {
             send_marks(world);
+            // The frames of one burst share datagrams.
+            std::thread::sleep(Duration::from_millis(10));
         }
         assert_all_reach(world);
     });
@@ -437,7 +470,8 @@ fn what_is_replayed_forged_or_cut_changes_nothing() {
         .filter(|frame| frame.len() > 42 && frame[30..34] == to.octets())
         .map(|frame| &frame[42..])
         .filter(|datagram| {
-            sleeve::parse(datagram).is_ok_and(|(header, _)| header.kind == Kind::SEALED)
+            sleeve::parse(datagram)
+                .is_ok_and(|(header, _)| [Kind::SEALED, Kind::AGGREGATE].contains(&header.kind))
         })
         .collect();
     assert!(sealed.len() > 10, "{} datagrams", sealed.len());

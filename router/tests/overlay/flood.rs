@@ -46,6 +46,7 @@ fn initiation(to: &Identity, number: u8) -> Vec<u8> {
         },
         start: 1,
         ciphers: Vec::new(),
+        aggregates: true,
         allowed: None,
         seed: [number; 32],
         timing: SessionTiming::default(),

@@ -20,6 +20,8 @@ pub struct SessionConfig {
     pub start: u64,
     /// The ciphers that are fast here. ChaCha20-Poly1305 is taken in any case.
     pub ciphers: Vec<CipherChoice>,
+    /// Whether this node takes several frames in one datagram.
+    pub aggregates: bool,
     /// The peers that are spoken to; none: all who have the password.
     pub allowed: Option<BTreeSet<Fingerprint>>,
     /// Random bytes from the kernel.

@@ -14,7 +14,7 @@ use crate::noise::datagram::{
     CHOICE_LEN, INITIATION, INITIATION_LEN, Macs, OFFER_LEN, Offer, Parsed, RESPONSE, RESPONSE_LEN,
     head, parse,
 };
-use crate::noise::keys::{CipherChoice, DirectionKey};
+use crate::noise::keys::{AGGREGATES, CipherChoice, DirectionKey};
 use crate::noise::random::Entropy;
 use crate::noise::secret::{Psk, Secrets, identity};
 use crate::noise::slots::{Session, Slots};
@@ -243,9 +243,10 @@ impl Sessions {
         peer.pending = None;
         peer.epoch = free_epoch(peer.epoch, &peer.slots);
         let [high, low] = peer.epoch.to_be_bytes();
+        let choice = cipher.bit() | self.offered & AGGREGATES;
         let mut noise = [0; RESPONSE_LEN];
         let written = state
-            .write_message(&[high, low, cipher.bit()], &mut noise)
+            .write_message(&[high, low, choice], &mut noise)
             .expect("the second message is this node's, and the buffer is long enough");
         let mut message = head(RESPONSE, index).to_vec();
         message.extend(&noise[..written]);
@@ -253,11 +254,12 @@ impl Sessions {
         debug_assert_eq!(message.len(), RESPONSE_LEN);
         let timing = &self.config.timing;
         let renew = timing.renew + timing.renew_other;
-        let epochs = Epochs {
-            sealing: offer.epoch,
-            opening: peer.epoch,
+        let terms = Terms {
+            cipher,
+            sealing: Direction::new(offer.epoch, offer.ciphers),
+            opening: Direction::new(peer.epoch, self.offered),
         };
-        let session = session(state, false, cipher, epochs, psk, renew, timing, now);
+        let session = session(state, false, terms, psk, renew, timing, now);
         peer.slots.answered(session);
         self.counters.answered += 1;
         // The keys first: what is sealed with them may follow the answer at once.
@@ -284,9 +286,9 @@ impl Sessions {
         } else {
             None
         };
-        let [high, low, cipher] = choice;
+        let [high, low, choice] = choice;
         let epoch = u16::from_be_bytes([high, low]);
-        let cipher = CipherChoice::of_bit(cipher & self.offered);
+        let cipher = CipherChoice::of_bit(choice & self.offered & !AGGREGATES);
         let (Some(CHOICE_LEN), Some(cipher), 1..) = (read, cipher, epoch) else {
             // Forged, or damaged: the true answer may still come.
             peer.pending = Some(pending);
@@ -300,11 +302,12 @@ impl Sessions {
         let renew = timing
             .renew
             .mul_f64(0.05f64.mul_add(-fraction(&mut self.entropy), 1.0));
-        let epochs = Epochs {
-            sealing: epoch,
-            opening: pending.epoch,
+        let terms = Terms {
+            cipher,
+            sealing: Direction::new(epoch, choice),
+            opening: Direction::new(pending.epoch, self.offered),
         };
-        let session = session(pending.state, true, cipher, epochs, psk, renew, timing, now);
+        let session = session(pending.state, true, terms, psk, renew, timing, now);
         peer.slots.completed(session);
         self.counters.completed += 1;
         self.tell(from, now);
@@ -329,34 +332,54 @@ impl Sessions {
     }
 }
 
-/// What the two keys of a session are called in headers.
+/// What both sides have agreed on.
 #[derive(Clone, Copy)]
-struct Epochs {
-    sealing: u16,
-    opening: u16,
+struct Terms {
+    cipher: CipherChoice,
+    sealing: Direction,
+    opening: Direction,
 }
 
-#[expect(clippy::too_many_arguments, reason = "what a session consists of")]
+/// What who opens has said: what it calls the key in headers, and whether it takes aggregates.
+#[derive(Clone, Copy)]
+struct Direction {
+    epoch: u16,
+    aggregates: bool,
+}
+
+impl Direction {
+    const fn new(epoch: u16, said: u8) -> Self {
+        let aggregates = said & AGGREGATES != 0;
+        Self { epoch, aggregates }
+    }
+}
+
 fn session(
     mut state: HandshakeState,
     began_here: bool,
-    cipher: CipherChoice,
-    epochs: Epochs,
+    terms: Terms,
     psk: Psk,
     renew: Duration,
     timing: &SessionTiming,
     now: Duration,
 ) -> Session {
     let (mut of_initiator, mut of_responder) = state.dangerously_get_raw_split();
-    let key = |epoch, key| Arc::new(DirectionKey { epoch, cipher, key });
+    let key = |direction: Direction, key| {
+        Arc::new(DirectionKey {
+            epoch: direction.epoch,
+            cipher: terms.cipher,
+            aggregates: direction.aggregates,
+            key,
+        })
+    };
     let (sealing, opening) = if began_here {
         (of_initiator, of_responder)
     } else {
         (of_responder, of_initiator)
     };
     let session = Session {
-        sealing: key(epochs.sealing, sealing),
-        opening: key(epochs.opening, opening),
+        sealing: key(terms.sealing, sealing),
+        opening: key(terms.opening, opening),
         psk,
         began: now,
         renew: now + renew,

@@ -37,6 +37,7 @@ fn config(n: u8, start: u64, passwords: &[u8]) -> SessionConfig {
         },
         start,
         ciphers: vec![CipherChoice::Aes256Gcm],
+        aggregates: true,
         allowed: None,
         seed: [n ^ u8::try_from(start % 256).unwrap(); 32],
         timing: SessionTiming::default(),
@@ -297,6 +298,26 @@ fn a_frame_makes_a_session_in_one_round_trip() {
     let view = world.nodes[0].sessions.view(world.id(1), S(2)).unwrap();
     assert_eq!(view.cipher, CipherChoice::Aes256Gcm);
     assert!(world.works());
+}
+
+/// Whoever begins: each is sent aggregates if it said that it takes them. A build that knows nothing of them
+/// says nothing.
+#[test]
+fn a_peer_is_sent_aggregates_if_it_takes_them() {
+    for takes in [[true, true], [true, false], [false, true], [false, false]] {
+        let mut configs = [config(1, 1, &[1]), config(2, 1, &[1])];
+        for (config, takes) in configs.iter_mut().zip(takes) {
+            config.aggregates = takes;
+        }
+        let mut world = World::new(configs, &[]);
+        world.frame(0, 1);
+        world.run(S(1));
+        assert!(world.works());
+        for (node, peer) in [(0, 1), (1, 0)] {
+            let keys = &world.nodes[node].keys[&world.id(peer)];
+            assert_eq!(keys.sealing.as_ref().unwrap().aggregates, takes[peer]);
+        }
+    }
 }
 
 #[test]
