@@ -99,8 +99,6 @@ pub(super) struct Peer {
     pub(super) answers: Bucket,
     /// Addresses at which it is in the index of the links.
     pub(super) at: Vec<IpAddr>,
-    /// When a learned address was last tried.
-    pub(super) learned: Option<Duration>,
 }
 
 impl Peer {
@@ -133,7 +131,6 @@ impl Peer {
             doubted: false,
             answers: Bucket::new(rate, rate),
             at: Vec::new(),
-            learned: None,
         }
     }
 

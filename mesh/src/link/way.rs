@@ -79,6 +79,8 @@ pub(super) struct Way {
     pub(super) place: Option<(Duration, Urgency)>,
     /// The next probe is due whatever the rhythm.
     hurried: bool,
+    /// When an address that the peer was heard from was last tried.
+    pub(super) learned: Option<Duration>,
 }
 
 /// What an answer or its absence did to a way.
@@ -112,6 +114,7 @@ impl Way {
             error: None,
             place: None,
             hurried: false,
+            learned: None,
         }
     }
 

@@ -15,7 +15,7 @@ use crate::link::output::{LinkOutput, ProbeToSend};
 use crate::link::peer::{Kind, Peer};
 use crate::link::way::{Change, Purpose, Sent};
 
-/// Between probes to addresses that one peer's datagrams came from: who forges them makes this node
+/// Between probes of one kind to addresses that one peer's datagrams came from: who forges them makes this node
 /// send no more.
 const LEARN: Duration = Duration::from_millis(500);
 
@@ -118,16 +118,17 @@ impl Links {
             Some(_) => (Purpose::Address, Urgency::Busy),
             None => (Purpose::Alive, Urgency::Urgent),
         };
-        if peer.learned.is_some_and(|at| at + LEARN > now) {
+        // Each kind by itself: behind a NAT the one that is heard first may be the one that does not work.
+        if way.learned.is_some_and(|at| at + LEARN > now) {
             return;
         }
         let place = self.budget.of(urgency).take(now);
         if place || purpose == Purpose::Alive {
-            peer.learned = Some(now);
+            way.learned = Some(now);
         }
         if place {
             self.ask(id, peer, kind, address, purpose, now);
-        } else if let Some(way) = peer.way_mut(kind).filter(|_| purpose == Purpose::Alive) {
+        } else if purpose == Purpose::Alive {
             way.hurry();
         }
     }

@@ -46,6 +46,50 @@ fn a_mapping_is_kept_alive_without_traffic() {
     assert_eq!(net.changes(1, 0, start), [""; 0]);
 }
 
+/// Its probes over VXLAN come first, and an answer to their address finds nobody: those over sleeve count by
+/// themselves. Among many nodes the next ones come minutes later.
+#[test]
+fn a_node_that_one_peer_alone_sees_behind_a_nat_is_found_at_once() {
+    let mut net = Net::with(4, 7, |_, config| config.timing.idle = S(380));
+    for node in 1..4 {
+        net.behind_nat(node, [203, 0, 113, 1]);
+    }
+    net.join();
+    net.run(S(3));
+    for node in 1..4 {
+        assert_eq!(net.nodes[node].facts.sleeve_seen, None);
+        let path = net.path(0, node);
+        assert!(path.starts_with("sleeve direct 203.0.113.1:"), "{path}");
+    }
+}
+
+/// Most of those who see the nodes inside see them as they are, and outvote the one outside: it alone knows of
+/// the mappings, by addresses that no entry names.
+#[test]
+fn a_mapping_that_only_the_other_side_knows_of_is_kept_alive() {
+    let mut net = Net::new(4, 7);
+    for node in 1..4 {
+        net.behind_nat(node, [203, 0, 113, 1]);
+    }
+    net.join();
+    net.run(S(20));
+    for node in 1..4 {
+        assert_eq!(net.nodes[node].facts.sleeve_seen, None);
+        let path = net.path(0, node);
+        assert!(path.starts_with("sleeve direct 203.0.113.1:"), "{path}");
+    }
+    // As among many nodes, where idle links are tested seldom.
+    for node in &mut net.nodes {
+        node.links.config.timing.idle = S(100);
+    }
+    let start = net.now;
+    net.run(S(600));
+    for node in 1..4 {
+        assert_eq!(net.changes(0, node, start), [""; 0]);
+        assert_eq!(net.changes(node, 0, start), [""; 0]);
+    }
+}
+
 #[test]
 fn a_nat_that_restarts_costs_seconds() {
     let mut net = Net::new(2, 3);
