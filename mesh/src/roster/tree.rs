@@ -98,15 +98,21 @@ impl Roster {
 
     /// Two nodes are joined that were not.
     fn join(&mut self, a: PeerId, b: PeerId, touched: &mut Touched) {
-        if !self.are_joined(a, b) {
+        let (near, far, reached) = match (self.hops(a), self.hops(b)) {
+            (Some(one), Some(two)) if one + 1 < two => (a, b, true),
+            (Some(two), Some(one)) if one + 1 < two => (b, a, true),
+            (Some(_), None) => (a, b, false),
+            (None, Some(_)) => (b, a, false),
+            (Some(_), Some(_)) | (None, None) => return,
+        };
+        // Last, for it costs most, and is seldom what decides.
+        if !self.are_joined(near, far) {
             return;
         }
-        match (self.hops(a), self.hops(b)) {
-            (Some(near), Some(far)) if near + 1 < far => self.set_parent(b, Some(a), touched),
-            (Some(far), Some(near)) if near + 1 < far => self.set_parent(a, Some(b), touched),
-            (Some(_), None) => self.attach(b, a, touched),
-            (None, Some(_)) => self.attach(a, b, touched),
-            (Some(_), Some(_)) | (None, None) => {}
+        if reached {
+            self.set_parent(far, Some(near), touched);
+        } else {
+            self.attach(far, near, touched);
         }
     }
 
