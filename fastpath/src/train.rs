@@ -7,9 +7,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use wire::{PeerId, aggregate, sleeve, vxlan};
+use wire::aggregate::LENGTH_LEN;
+use wire::{PeerId, sleeve, vxlan};
 
-use crate::aggregate::{self as sharing, Aggregate, Finished};
+use crate::aggregate::{self, Aggregate, Finished};
 use crate::counters::{DropReason, LinkCounters};
 use crate::forwarding::{Encapsulation, Entry, Link, Slot};
 use crate::seal::{SEALED_FRAME_AT, Seal, SealKey};
@@ -177,7 +178,7 @@ impl Outbox {
         sink: &mut impl TrainSink,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), DropReason> {
-        let full = sharing::full(self.longest(longest));
+        let full = aggregate::full(self.longest(longest));
         let train = &mut self.open[index((slot, 0))];
         let mut most = full;
         if train.is_for((slot, 0), link) {
@@ -189,13 +190,13 @@ impl Outbox {
             }
             train.finish(true);
             // No datagram is longer than its train's first. Where that is short, another train begins.
-            let has_room = train.segment >= sharing::full(frame_len + aggregate::LENGTH_LEN);
+            let has_room = train.segment >= aggregate::full(frame_len + LENGTH_LEN);
             if train.count > 0 && !train.closed && train.segment >= full / 2 && has_room {
                 most = full.min(train.segment);
             }
         }
         let claim = key.claim(1).ok_or(DropReason::SealNoKey)?;
-        let train = self.train((slot, 0), link, sharing::full(0), most, sink);
+        let train = self.train((slot, 0), link, aggregate::full(0), most, sink);
         let mut aggregate = Aggregate::new(key, claim, *header, train.len, most);
         aggregate.put(&mut train.buffer, frame_len, fill);
         train.aggregate = Some(aggregate);
@@ -204,12 +205,12 @@ impl Outbox {
 
     /// Whether a frame of this length may share a datagram on a link whose longest frame is this.
     pub(crate) fn shares(&self, longest: usize, frame_len: usize) -> bool {
-        frame_len <= sharing::longest(self.longest(longest))
+        frame_len <= aggregate::longest(self.longest(longest))
     }
 
     /// The longest frame that a sealed datagram takes, on a link that takes this one.
     fn longest(&self, link: usize) -> usize {
-        link.min(self.limits.bytes.saturating_sub(sharing::full(0)))
+        link.min(self.limits.bytes.saturating_sub(aggregate::full(0)))
     }
 
     /// The train that the next datagram of `len` bytes for a link and socket goes into.

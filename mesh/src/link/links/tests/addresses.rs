@@ -46,38 +46,35 @@ fn a_mapping_is_kept_alive_without_traffic() {
     assert_eq!(net.changes(1, 0, start), [""; 0]);
 }
 
-/// Its probes over VXLAN come first, and an answer to their address finds nobody: those over sleeve count by
-/// themselves. Among many nodes the next ones come minutes later.
-#[test]
-fn a_node_that_one_peer_alone_sees_behind_a_nat_is_found_at_once() {
-    let mut net = Net::with(4, 7, |_, config| config.timing.idle = S(380));
+/// Three nodes behind one NAT and one outside, which has links to all of them after `time`. Those inside are
+/// neighbours, so that most see each as it is, and its entry does not name the address outside.
+fn seen_by_one_alone(idle: Duration, time: Duration) -> Net {
+    let mut net = Net::with(4, 7, |_, config| config.timing.idle = idle);
     for node in 1..4 {
         net.behind_nat(node, [203, 0, 113, 1]);
     }
     net.join();
-    net.run(S(3));
+    net.run(time);
     for node in 1..4 {
         assert_eq!(net.nodes[node].facts.sleeve_seen, None);
         let path = net.path(0, node);
         assert!(path.starts_with("sleeve direct 203.0.113.1:"), "{path}");
     }
+    net
+}
+
+/// Its probes over VXLAN come first, and an answer to their address finds nobody: those over sleeve count by
+/// themselves. Among many nodes the next ones come minutes later.
+#[test]
+fn a_node_that_one_peer_alone_sees_behind_a_nat_is_found_at_once() {
+    seen_by_one_alone(S(380), S(3));
 }
 
 /// Most of those who see the nodes inside see them as they are, and outvote the one outside: it alone knows of
 /// the mappings, by addresses that no entry names.
 #[test]
 fn a_mapping_that_only_the_other_side_knows_of_is_kept_alive() {
-    let mut net = Net::new(4, 7);
-    for node in 1..4 {
-        net.behind_nat(node, [203, 0, 113, 1]);
-    }
-    net.join();
-    net.run(S(20));
-    for node in 1..4 {
-        assert_eq!(net.nodes[node].facts.sleeve_seen, None);
-        let path = net.path(0, node);
-        assert!(path.starts_with("sleeve direct 203.0.113.1:"), "{path}");
-    }
+    let mut net = seen_by_one_alone(S(10), S(20));
     // As among many nodes, where idle links are tested seldom.
     for node in &mut net.nodes {
         node.links.config.timing.idle = S(100);
