@@ -11,7 +11,7 @@ use crate::forwarding::{Encapsulation, Entry, Forwarding, Link, Slot};
 use crate::ingress::{FrameSink, plain_header};
 use crate::mac_table::{MacCache, MacTable, Port};
 use crate::said::Said;
-use crate::seal::{Seal, SealKey};
+use crate::seal::{MAX_COUNTER, Seal, SealKey};
 use crate::too_big::{Fragments, report};
 use crate::train::{Outbox, TrainLimits, TrainSink};
 use crate::vnet::{GsoType, VnetHdr};
@@ -392,6 +392,10 @@ impl Egress {
                 Ok(1)
             }
             Outgoing::Cut(whole) => {
+                // Before the first one leaves: a frame that waits for the next key waits whole.
+                if key.sealed() + whole.count() as u64 > MAX_COUNTER {
+                    return Err(DropReason::SealNoKey);
+                }
                 for i in 0..whole.count() {
                     let len = whole.len(i);
                     outbox.share(slot, entry, key, longest, len, sink, |room| {
