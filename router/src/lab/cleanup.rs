@@ -56,7 +56,7 @@ impl Leftovers {
         {
             routers.extend(process::in_netns_with_argument(
                 &NetNs::path(&node.netns),
-                &node.socket,
+                node.socket.as_os_str(),
             ));
         }
         routers.retain(ProcessId::is_alive);
@@ -177,7 +177,9 @@ mod tests {
                 .args(["-c", "read _"])
                 .arg(marker)
                 .stdin(Stdio::piped());
-            netns.run(|| command.spawn()).unwrap().unwrap()
+            let child = netns.run(|| command.spawn()).unwrap().unwrap();
+            ProcessId::started(child.id(), marker).unwrap();
+            child
         };
         let mut router = spawn(node.socket.as_os_str());
         let mut visitor = spawn("somebody's shell".as_ref());

@@ -1,5 +1,6 @@
 //! Processes that a lab started, told from strangers that got the same number later.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -15,6 +16,8 @@ use serde::{Deserialize, Serialize};
 const GRACE: Duration = Duration::from_secs(8);
 /// How long the kernel has to take a killed process apart.
 const REAP: Duration = Duration::from_secs(2);
+/// How long a child has to become the program that it was started as.
+const EXEC: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
 
 /// One process: its number, when it started and what it runs. The number alone is used again.
@@ -37,6 +40,31 @@ impl ProcessId {
             start_time,
             executable: executable(pid)?,
         })
+    }
+
+    /// The child that was started with `argument` among its arguments, once it runs its program.
+    ///
+    /// A start is reported when the child lets go of its parent's memory, which is a moment before
+    /// the program and its arguments are in place (`exec_mmap`, linux/fs/exec.c): until then it
+    /// looks like its parent, or like nothing.
+    ///
+    /// # Errors
+    /// It ended at once, or did not become that program within seconds.
+    pub fn started(pid: u32, argument: &OsStr) -> io::Result<Self> {
+        let pid = i32::try_from(pid).map_err(io::Error::other)?;
+        let end = Instant::now() + EXEC;
+        while !has_argument(pid, argument) {
+            if stat(pid)?.0 == 'Z' {
+                return Err(io::Error::other(format!("process {pid} has ended")));
+            }
+            if Instant::now() > end {
+                return Err(io::Error::other(format!(
+                    "process {pid} did not become its program within {EXEC:?}: look at /proc/{pid}/stack"
+                )));
+            }
+            thread::sleep(POLL);
+        }
+        Self::of(pid)
     }
 
     /// Whether this very process still runs; one that ended and waits for its parent does not.
@@ -80,7 +108,7 @@ pub struct EndError {
 
 /// The processes that live in the network namespace at this path and have `word` among their
 /// arguments: routers of a lab that died before it could write down their numbers.
-pub fn in_netns_with_argument(netns: &Path, word: &Path) -> Vec<ProcessId> {
+pub fn in_netns_with_argument(netns: &Path, word: &OsStr) -> Vec<ProcessId> {
     let Ok(namespace) = fs::metadata(netns) else {
         return Vec::new();
     };
@@ -94,14 +122,17 @@ pub fn in_netns_with_argument(netns: &Path, word: &Path) -> Vec<ProcessId> {
             fs::metadata(format!("/proc/{pid}/ns/net"))
                 .is_ok_and(|of| of.dev() == namespace.dev() && of.ino() == namespace.ino())
         })
-        .filter(|pid| {
-            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
-                line.split(|&byte| byte == 0)
-                    .any(|argument| argument == word.as_os_str().as_encoded_bytes())
-            })
-        })
+        .filter(|pid| has_argument(*pid, word))
         .filter_map(|pid| ProcessId::of(pid).ok())
         .collect()
+}
+
+/// Whether a process has `word` among its arguments.
+fn has_argument(pid: i32, word: &OsStr) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
+        line.split(|&byte| byte == 0)
+            .any(|argument| argument == word.as_encoded_bytes())
+    })
 }
 
 /// State and start time of a process.
@@ -158,13 +189,7 @@ mod tests {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        // Between fork and exec the child is still a copy of this process.
-        while fs::read_link(format!("/proc/{}/exe", child.id())).unwrap()
-            == fs::read_link("/proc/self/exe").unwrap()
-        {
-            thread::sleep(POLL);
-        }
-        let process = ProcessId::of(i32::try_from(child.id()).unwrap()).unwrap();
+        let process = ProcessId::started(child.id(), "60".as_ref()).unwrap();
         assert!(process.is_alive());
 
         let mut earlier = process.clone();
@@ -180,6 +205,8 @@ mod tests {
 
         ProcessId::end_all(std::slice::from_ref(&process)).unwrap();
         assert!(!process.is_alive());
+        let late = ProcessId::started(child.id(), "60".as_ref()).unwrap_err();
+        assert!(late.to_string().contains("has ended"), "{late}");
         child.wait().unwrap();
     }
 }

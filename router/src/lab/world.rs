@@ -393,10 +393,10 @@ impl World {
         let child = netns
             .run(|| command.spawn())?
             .with_context(|| format!("cannot execute {}", options.weft.display()))?;
-        let pid = i32::try_from(child.id()).context("process number out of range")?;
+        let pid = child.id();
         *router = Some(child);
-        let process = ProcessId::of(pid)
-            .with_context(|| format!("the router of {} ended at once", node.name))?;
+        let process = ProcessId::started(pid, node.socket.as_os_str())
+            .with_context(|| format!("the router of {} did not start", node.name))?;
         self.state.routers.push((node.name.clone(), process));
         self.save()
     }
