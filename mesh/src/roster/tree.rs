@@ -57,10 +57,11 @@ impl Roster {
         let mut seen = BTreeSet::from([id, self.own.id]);
         let mut queue = VecDeque::from([id]);
         while let Some(at) = queue.pop_front() {
-            for next in self.joined(at) {
-                if !seen.insert(next) {
+            for next in self.listed(at) {
+                if seen.contains(&next) || !self.are_joined(at, next) {
                     continue;
                 }
+                seen.insert(next);
                 if self.hops(next).is_some() && self.next_hop(next) != Some(id) {
                     return true;
                 }
@@ -122,17 +123,21 @@ impl Roster {
             if self.parent(id).is_some() {
                 continue;
             }
-            let near = self
-                .joined(id)
+            let mut near: Vec<(usize, PeerId)> = self
+                .listed(id)
                 .filter_map(|other| Some((self.hops(other)?, other)))
-                .min();
-            if let Some((_, parent)) = near {
+                .collect();
+            near.sort_unstable();
+            if let Some((_, parent)) = near
+                .into_iter()
+                .find(|(_, other)| self.are_joined(id, *other))
+            {
                 self.attach(id, parent, touched);
                 continue;
             }
             let behind: Vec<PeerId> = self
-                .joined(id)
-                .filter(|other| self.parent(*other) == Some(id))
+                .listed(id)
+                .filter(|other| self.parent(*other) == Some(id) && self.are_joined(id, *other))
                 .collect();
             for other in behind {
                 self.set_parent(other, None, touched);
@@ -147,8 +152,9 @@ impl Roster {
         let mut queue = VecDeque::from([id]);
         while let Some(at) = queue.pop_front() {
             let waiting: Vec<PeerId> = self
-                .joined(at)
+                .listed(at)
                 .filter(|other| *other != self.own.id && self.parent(*other).is_none())
+                .filter(|other| self.are_joined(at, *other))
                 .collect();
             for other in waiting {
                 self.set_parent(other, Some(at), touched);
@@ -199,8 +205,9 @@ impl Roster {
         })
     }
 
-    /// Those that a node is joined to.
-    fn joined(&self, id: PeerId) -> impl Iterator<Item = PeerId> {
+    /// Those that a node may be joined to: all that it lists, and this node. Whether it is joined to
+    /// them costs a look at each of them, so that callers ask it last.
+    fn listed(&self, id: PeerId) -> impl Iterator<Item = PeerId> {
         let me = self.own.id;
         let (listed, direct) = if id == me {
             (None, Some(&self.direct))
@@ -213,7 +220,6 @@ impl Roster {
         listed
             .chain(direct.into_iter().flatten().copied())
             .chain(mine)
-            .filter(move |other| self.are_joined(id, *other))
     }
 
     fn are_joined(&self, a: PeerId, b: PeerId) -> bool {
