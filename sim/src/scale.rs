@@ -66,6 +66,13 @@ pub enum Part {
     Loss,
 }
 
+impl Part {
+    /// Whether it is a rate, which what is still under way would add to.
+    const fn needs_rest(&self) -> bool {
+        matches!(self, Self::Rest | Self::Churn)
+    }
+}
+
 /// How long something took; none: it was not over after 20 minutes.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
@@ -117,7 +124,10 @@ pub fn measure(
         peak.most_dials
     ));
     told(&run.entries());
-    run.cluster.run_for(CALM);
+    // Else there is no need to wait until all is quiet, which takes long with thousands of nodes.
+    if parts.first().is_some_and(Part::needs_rest) {
+        run.cluster.run_for(CALM);
+    }
     let memory = (resident().saturating_sub(before)) / nodes as u64 + run.unshared();
     let mut row = Row {
         nodes,
@@ -131,13 +141,15 @@ pub fn measure(
     for (index, part) in parts.iter().enumerate() {
         if index > 0 {
             run.settle();
-            run.cluster.run_for(CALM);
+            if part.needs_rest() {
+                run.cluster.run_for(CALM);
+            }
         }
         match part {
             Part::Rest => row.rest = Some(run.rate(REST, |_| ())),
             Part::Join => row.join = Some(run.join()),
             Part::Churn => row.churn = Some(run.churn()),
-            Part::Heal => row.heal = Some(run.heal()),
+            Part::Heal => row.heal = Some(run.heal(&mut told)),
             Part::Loss => row.loss = Some(run.lose()),
         }
         told(&format!("{part:?}: {row}"));
@@ -310,7 +322,7 @@ impl Run {
         })
     }
 
-    fn heal(&mut self) -> Times {
+    fn heal(&mut self, told: &mut impl FnMut(&str)) -> Times {
         for number in 0..self.cluster.nodes().len() {
             if !self.cluster.nodes()[number].is_in() {
                 self.cluster.start(number);
@@ -320,6 +332,7 @@ impl Run {
         let half: BTreeSet<usize> = (0..self.cluster.nodes().len()).step_by(2).collect();
         self.cluster.halve(half);
         self.cluster.run_for(PARTED);
+        told(&format!("parted for {PARTED:?}; {}", self.entries()));
         self.cluster.heal();
         let start = self.cluster.now();
         self.times(start)
