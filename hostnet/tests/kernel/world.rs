@@ -60,7 +60,9 @@ pub(crate) fn veth<'a>(host: &'a str, peer_name: &'a str, peer_ns: &'a NetNs) ->
     }
 }
 
-/// Two namespaces, joined by a veth `a0` to `b0` that is up on both ends, with these addresses.
+/// Two namespaces, joined by a veth `a0` to `b0` that is up on both ends, with these addresses. It
+/// carries frames: until the kernel has looked after a new carrier (net/core/link_watch.c), which
+/// takes longer where much goes on, what is sent is dropped without a word.
 pub(crate) fn pair(a_addresses: &[&str], b_addresses: &[&str]) -> (World, World, VethPair) {
     let (a, b) = (World::new(), World::new());
     let (mut a_netlink, mut b_netlink) = (a.netlink(), b.netlink());
@@ -71,6 +73,12 @@ pub(crate) fn pair(a_addresses: &[&str], b_addresses: &[&str]) -> (World, World,
     }
     for address in b_addresses {
         b_netlink.add_address(pair.peer, net(address)).unwrap();
+    }
+    for (netlink, end) in [(&mut a_netlink, pair.host), (&mut b_netlink, pair.peer)] {
+        wait_for("a carrier", || {
+            let link = netlink.link_by_index(end).unwrap();
+            link.filter(|link| link.running)
+        });
     }
     (a, b, pair)
 }
