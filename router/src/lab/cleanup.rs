@@ -154,6 +154,22 @@ mod tests {
 
     use super::*;
 
+    /// Removes what the test has made of its lab and its stranger, also if it fails. The processes
+    /// end with their input.
+    struct Remove<'a> {
+        node: &'a str,
+        stranger: &'a str,
+        lab: &'a str,
+    }
+
+    impl Drop for Remove<'_> {
+        fn drop(&mut self) {
+            let _ = NetNs::remove(self.node);
+            let _ = NetNs::remove(self.stranger);
+            let _ = fs::remove_dir_all(layout::dir_of(self.lab));
+        }
+    }
+
     #[test]
     fn a_dead_labs_things_go_and_a_strangers_stay() {
         let lab = format!("weft-test-left-{}", std::process::id());
@@ -167,6 +183,11 @@ mod tests {
         let stranger = format!("{lab}-mine");
         assert!(Leftovers::find(&lab).is_empty());
 
+        let _remove = Remove {
+            node: &node.netns,
+            stranger: &stranger,
+            lab: &lab,
+        };
         let netns = NetNs::create(&node.netns).expect("needs root");
         NetNs::create(&stranger).unwrap();
         fs::create_dir_all(&node.dir).unwrap();
@@ -197,7 +218,7 @@ mod tests {
 
         visitor.kill().unwrap();
         visitor.wait().unwrap();
-        NetNs::remove(&stranger).unwrap();
+        // Nothing is left in it.
         fs::remove_dir(layout::dir_of(&lab)).unwrap();
     }
 }
