@@ -410,8 +410,13 @@ impl Links {
         self.fit(&mut peer, now);
         self.bar(id, &mut peer, now);
         self.relay(id, &mut peer, now);
-        let next = self.probe(id, &mut peer, now);
+        let before = peer.chosen;
+        let mut next = self.probe(id, &mut peer, now);
         self.choose(id, &mut peer, now);
+        if peer.chosen != before {
+            // Each way now has the rhythm of another part.
+            next = Some(now);
+        }
         let at = addresses(&peer);
         let before = std::mem::replace(&mut peer.at, at.clone());
         self.index(id, &before, &at, now);

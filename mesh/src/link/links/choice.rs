@@ -24,9 +24,14 @@ impl Links {
         let best = self.best(peer);
         if let (Some(old), Some(new)) = (peer.chosen, best)
             && new > old
-            && let Some(left) = peer.way_mut(old).filter(|left| left.is_alive())
         {
-            left.distrust(&self.config.timing, now);
+            if let Some(left) = peer.way_mut(old).filter(|left| left.is_alive()) {
+                left.distrust(&self.config.timing, now);
+            }
+            // As a spare it was asked rarely: what took the better way may have taken it since.
+            if let Some(taken) = peer.way_mut(new) {
+                taken.hurry();
+            }
         }
         if best.is_some() {
             peer.sought = 0;

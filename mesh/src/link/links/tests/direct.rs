@@ -78,7 +78,7 @@ fn a_dead_link_with_traffic_is_noticed_in_seconds_and_comes_back_in_seconds() {
         let down = net
             .until(S(10), |net| net.path(0, 1).starts_with("down"))
             .unwrap();
-        assert!(down > S(2) && down < S(5), "{down:?}");
+        assert!(down > S(2) && down < S(7), "{down:?}");
         net.run(S(20));
         net.cut(0, 1, false);
         let up = net.until(S(10), |net| net.is_whole()).unwrap();
@@ -100,6 +100,22 @@ fn when_vxlan_alone_dies_sleeve_takes_over_before_it_is_given_up() {
     net.run(S(60));
     assert_eq!(net.changes(0, 1, S(1001)), ["sleeve"]);
     assert_eq!(net.reason(0, 1).unwrap(), "no reply on UDP 6784");
+}
+
+#[test]
+fn a_way_that_takes_over_and_dies_is_noticed_in_seconds_though_nobody_uses_it() {
+    // Probes of links in trouble come so rarely that VXLAN is down with the probe that was one too many.
+    let mut net = Net::with(2, 14, |_, config| config.timing.idle_rate = 1);
+    net.join();
+    net.run(S(60));
+    net.rule(0, 1, |rule| rule.vxlan = false);
+    net.until(S(30), |net| net.path(0, 1).starts_with("sleeve"))
+        .unwrap();
+    net.cut(0, 1, true);
+    let down = net
+        .until(S(100), |net| net.path(0, 1).starts_with("down"))
+        .unwrap();
+    assert!(down < S(7), "{down:?}");
 }
 
 #[test]
