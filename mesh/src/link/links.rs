@@ -410,11 +410,11 @@ impl Links {
         self.fit(&mut peer, now);
         self.bar(id, &mut peer, now);
         self.relay(id, &mut peer, now);
-        let before = peer.chosen;
+        let chosen = peer.chosen;
         let mut next = self.probe(id, &mut peer, now);
         self.choose(id, &mut peer, now);
-        if peer.chosen != before {
-            // Each way now has the rhythm of another part.
+        if peer.chosen != chosen {
+            // What is due next was found for the way that was in use until now.
             next = Some(now);
         }
         let at = addresses(&peer);

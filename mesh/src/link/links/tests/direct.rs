@@ -78,7 +78,7 @@ fn a_dead_link_with_traffic_is_noticed_in_seconds_and_comes_back_in_seconds() {
         let down = net
             .until(S(10), |net| net.path(0, 1).starts_with("down"))
             .unwrap();
-        assert!(down > S(2) && down < S(7), "{down:?}");
+        assert!(down > S(2) && down < S(5), "{down:?}");
         net.run(S(20));
         net.cut(0, 1, false);
         let up = net.until(S(10), |net| net.is_whole()).unwrap();
@@ -104,7 +104,7 @@ fn when_vxlan_alone_dies_sleeve_takes_over_before_it_is_given_up() {
 
 #[test]
 fn a_way_that_takes_over_and_dies_is_noticed_in_seconds_though_nobody_uses_it() {
-    // Probes of links in trouble come so rarely that VXLAN is down with the probe that was one too many.
+    // Links in trouble get so few probes that VXLAN goes down and sleeve takes over at one moment.
     let mut net = Net::with(2, 14, |_, config| config.timing.idle_rate = 1);
     net.join();
     net.run(S(60));
